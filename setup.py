@@ -1,0 +1,45 @@
+"""Installs tf_gan_zoo, its recipes (zoo_configs) and the `tf-gan-zoo` program."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+
+setup(
+    name="tf_gan_zoo",
+    version=re.search(r'__version__ = "(.+?)"', (HERE / "tf_gan_zoo/__init__.py").read_text())[1],
+    description="Generative adversarial networks as Keras 3 models: fit, resume, export.",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10",
+    packages=[*find_packages(include=["tf_gan_zoo", "tf_gan_zoo.*"]), "zoo_configs"],
+    package_data={"zoo_configs": ["*.yaml"], "tf_gan_zoo": ["pretrained/*", "data/*.npz"]},
+    install_requires=[
+        "tensorflow>=2.18",
+        "keras>=3.8",
+        "numpy>=1.26",
+        "pydantic>=2.7",
+        "pyyaml>=6.0",
+        "pillow>=10.0",
+        "matplotlib>=3.8",
+        "typer>=0.12",
+        "rich>=13.0",
+    ],
+    extras_require={
+        "tfds": ["tensorflow-datasets>=4.9"],
+        "tensorboard": ["tensorboard>=2.18"],
+        "litert": ["ai-edge-litert>=2.0"],
+        "test": [
+            "pytest>=8.0",
+            "ruff>=0.6",
+            "scipy>=1.11",
+            "scikit-image>=0.22",
+            "tensorflow-datasets>=4.9",
+            "ai-edge-litert>=2.0",
+        ],
+    },
+    entry_points={"console_scripts": ["tf-gan-zoo = tf_gan_zoo.cli:main"]},
+)

@@ -1,0 +1,197 @@
+"""Typed configs: a frozen dataclass per model holds the paper's defaults; all else only overrides it."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import functools
+import re
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import Field, PositiveFloat, PositiveInt, TypeAdapter, ValidationError
+
+ConfigT = TypeVar("ConfigT", bound="Config")
+
+#: One side of a square picture, or (height, width), in pixels.
+ImageSize = PositiveInt | tuple[PositiveInt, PositiveInt]
+#: Colour channels of a picture: gray or RGB.
+Channels = Literal[1, 3]
+NonNegativeFloat = Annotated[float, Field(ge=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+__all__ = [
+    "Channels", "Config", "ConfigError", "Fraction", "ImageSize", "NonNegativeFloat",
+    "PositiveFloat", "PositiveInt", "closest", "height_width", "load_yaml", "parse_settings",
+]  # fmt: skip
+
+
+class ConfigError(ValueError):
+    """A config field that does not exist, has the wrong type or cannot work."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Fields every model has. A subclass adds the model's own, with the paper's values as defaults.
+
+    Attributes:
+        data: dataset address, as `zoo.load_dataset` takes it, e.g. "glyphs" or "folder:pictures".
+        data_options: keywords for `zoo.load_dataset`.
+        epochs: passes over the data.
+        steps_per_epoch: training steps in an epoch; None takes the data set's own size.
+        batch_size: examples in a global batch (over all replicas).
+        seed: seeds initial weights, data order and every random draw; 0 to 2**31 - 1.
+        precision: Keras dtype policy of all networks.
+        sync_batch_norm: batch normalisation over the global batch instead of each replica's part.
+    """
+
+    data: str = "glyphs"
+    data_options: dict[str, Any] = dataclasses.field(default_factory=dict)
+    epochs: PositiveInt = 1
+    steps_per_epoch: PositiveInt | None = None
+    batch_size: PositiveInt = 64
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"
+    sync_batch_norm: bool = False
+
+    def __post_init__(self) -> None:
+        for name in self.field_names():
+            object.__setattr__(self, name, self._checked(name, getattr(self, name)))
+        self.validate()
+
+    def validate(self) -> None:
+        """Checks that need several fields; a subclass raises `ConfigError` here."""
+
+    @classmethod
+    def field_names(cls) -> list[str]:
+        return [field.name for field in dataclasses.fields(cls)]
+
+    @classmethod
+    def from_dict(cls: type[ConfigT], values: Mapping[str, Any]) -> ConfigT:
+        """A config from a mapping of overrides.
+
+        Raises:
+            ConfigError: for an unknown field or a value of the wrong type.
+        """
+        cls._check_names(values)
+        return cls(**values)
+
+    def replace(self: ConfigT, **overrides: Any) -> ConfigT:
+        """A copy with some fields changed; same errors as `from_dict`."""
+        self._check_names(overrides)
+        return dataclasses.replace(self, **overrides)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values (tuples become lists), ready for YAML and JSON."""
+        return {name: _plain(getattr(self, name)) for name in self.field_names()}
+
+    @property
+    def total_steps(self) -> int:
+        """Training steps of the whole run, which learning-rate schedules are measured in.
+
+        Raises:
+            ConfigError: if `steps_per_epoch` is not set.
+        """
+        if self.steps_per_epoch is None:
+            raise ConfigError(
+                f"{type(self).__name__}: this schedule needs steps_per_epoch, which is None. "
+                "Set steps_per_epoch to the number of training steps in an epoch."
+            )
+        return self.epochs * self.steps_per_epoch
+
+    @classmethod
+    def _check_names(cls, values: Mapping[str, Any]) -> None:
+        known = cls.field_names()
+        for name in values:
+            if name not in known:
+                raise ConfigError(
+                    f"{cls.__name__} has no field {name!r}.{closest(name, known)} "
+                    f"Valid fields: {', '.join(known)}."
+                )
+
+    @classmethod
+    def _checked(cls, name: str, value: Any) -> Any:
+        try:
+            return _adapters(cls)[name].validate_python(_tuples(value), strict=True)
+        except ValidationError as error:
+            problem = "; ".join(sorted({item["msg"] for item in error.errors()}))
+            raise ConfigError(
+                f"{cls.__name__}.{name}: {problem} (got {value!r}, expected {cls._type_of(name)}). "
+                f"Valid fields: {', '.join(cls.field_names())}."
+            ) from None
+
+    @classmethod
+    def _type_of(cls, name: str) -> str:
+        return next(str(field.type) for field in dataclasses.fields(cls) if field.name == name)
+
+
+@functools.cache
+def _adapters(cls: type[Config]) -> dict[str, TypeAdapter]:
+    hints = typing.get_type_hints(cls, include_extras=True)
+    return {name: TypeAdapter(hints[name]) for name in cls.field_names()}
+
+
+def _tuples(value: Any) -> Any:
+    """YAML and JSON know lists only; configs hold tuples."""
+    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, (tuple, list)):
+        return [_plain(item) for item in value]
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    return value
+
+
+def closest(name: str, known: typing.Iterable[str]) -> str:
+    """' Did you mean ...?' with the names most like `name`, or an empty string."""
+    near = difflib.get_close_matches(str(name), list(known), n=3, cutoff=0.5)
+    return f" Did you mean {' or '.join(repr(item) for item in near)}?" if near else ""
+
+
+def height_width(size: int | tuple[int, int]) -> tuple[int, int]:
+    """(height, width) of an `ImageSize`."""
+    return (size, size) if isinstance(size, int) else (size[0], size[1])
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads 1e-4 as a number; YAML 1.1 wants a dot in it."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
+
+
+def load_yaml(path: str | Path) -> dict[str, Any]:
+    """Reads a YAML mapping.
+
+    Raises:
+        ConfigError: if the file is not a mapping of field names to values.
+    """
+    try:
+        values = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_Loader)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not valid YAML: {error}") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: expected a mapping of field names to values, got {values!r}.")
+    return values
+
+
+def parse_settings(settings: typing.Iterable[str]) -> dict[str, Any]:
+    """Turns ["epochs=2", "image_size=[32, 48]"] into a dict; values are read as YAML.
+
+    Raises:
+        ConfigError: for a setting that is not NAME=VALUE.
+    """
+    values = {}
+    for setting in settings:
+        name, equals, text = setting.partition("=")
+        if not equals or not name.strip():
+            raise ConfigError(f"expected NAME=VALUE, got {setting!r}, e.g. epochs=2.")
+        values[name.strip()] = yaml.load(text, Loader=_Loader)
+    return values

@@ -1,0 +1,445 @@
+"""The base contract: a GAN is a Keras model that trains several players inside plain `fit()`.
+
+A subclass says what its paper says: a config dataclass, `build_networks`, `make_optimizer`, the names of its
+scalars, its `batch_spec`, and `train_step(batch)` with explicit gradient tapes. The base does the rest: one
+built optimizer per player, replica and loss scaling, averaged weights, means over epoch and replicas,
+stateless random draws, input checks, phases, and saving that keeps every optimizer and every seed.
+"""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, ClassVar
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tf_gan_zoo import fitting, random
+from tf_gan_zoo.batch_spec import BatchSpec
+from tf_gan_zoo.config import Config
+
+
+class NamedBatch(dict[str, tf.Tensor]):
+    """A batch whose fields are named and cast; what `train_step` and `test_step` receive."""
+
+
+class GAN(keras.Model):
+    """Base of every model in the zoo.
+
+    A subclass defines `config_cls`, `log_names`, `build_networks`, `make_optimizer`, `batch_spec` and
+    `train_step`; it may define `players`, `test_step`, `phases`, `ema_decays`, `batches_per_step`.
+
+    Args:
+        config: an instance of the class's `config_cls`; None takes the paper's defaults.
+        name: Keras name; the registry name by default.
+    """
+
+    config_cls: ClassVar[type[Config]] = Config
+    zoo_name: ClassVar[str] = "gan"
+    #: Which arrangement of a dataset the model trains on, as `zoo.load_dataset(view=)` names it.
+    view: ClassVar[str] = "images"
+    #: Names of the scalars that `train_step` logs, in the order in which progress bars show them.
+    log_names: ClassVar[tuple[str, ...]] = ()
+    #: The network that users sample, translate with and export.
+    public_name: ClassVar[str] = "generator"
+
+    def __init__(self, config: Config | None = None, *, name: str | None = None) -> None:
+        super().__init__(name=name or self.zoo_name)
+        self.config = config or self.config_cls()
+        self.step = keras.Variable(
+            0, dtype="int64", trainable=False, aggregation="only_first_replica", name="step"
+        )
+        with fitting.initial_conditions(self.config.precision, self.config.seed):
+            networks = self.build_networks(self.config)
+            ema = {f"{n}_ema": _frozen_copy(networks[n], f"{n}_ema") for n in self.ema_decays}
+            self.build_state(self.config)
+        self._network_names, self._ema_names = tuple(networks), tuple(ema)
+        for attribute, network in {**networks, **ema}.items():
+            setattr(self, attribute, network)
+        for scalar in self.log_names:
+            setattr(self, f"{scalar}_tracker", keras.metrics.Mean(name=scalar))
+        self.phase = self.phases[0][0]
+        self._inference = tf.function(functools.partial(self.call, training=False), reduce_retracing=True)
+        self.built = True
+
+    # ---------------------------------------------------------------- what a subclass writes
+
+    def build_networks(self, config: Config) -> dict[str, keras.Model]:
+        """The built networks by name, e.g. {"generator": ..., "discriminator": ...}."""
+        raise TypeError(f"{type(self).__name__} must define build_networks(config).")
+
+    def make_optimizer(self, player: str) -> keras.optimizers.Optimizer:
+        """A new optimizer for one player, with the paper's settings from `self.config`."""
+        raise TypeError(f"{type(self).__name__} must define make_optimizer(player).")
+
+    @property
+    def batch_spec(self) -> BatchSpec:
+        """The fields of a training batch."""
+        raise TypeError(f"{type(self).__name__} must define the property batch_spec.")
+
+    @property
+    def players(self) -> dict[str, tuple[str, ...]]:
+        """Player -> names of the networks its optimizer updates; one player per network by default."""
+        return {name: (name,) for name in self._network_names}
+
+    @property
+    def ema_decays(self) -> dict[str, float]:
+        """Network name -> decay, for networks whose averaged weights are kept as NAME_ema."""
+        return {}
+
+    @property
+    def phases(self) -> tuple[tuple[str, int], ...]:
+        """(name, first step) of each training phase; `self.phase` is the name of the current one."""
+        return (("adversarial", 0),)
+
+    @property
+    def batches_per_step(self) -> int:
+        """Batches that one training step consumes; `fit` groups them, `split_batch` parts them."""
+        return 1
+
+    def build_state(self, config: Config) -> None:
+        """Creates what a model keeps besides networks: image pools, control variables."""
+
+    def before_training(self, last_step: int | None) -> None:
+        """Called before the first step of `fit`; `last_step` is None if the data never end."""
+
+    def test_step(self, batch: NamedBatch) -> dict[str, tf.Tensor]:
+        """Logs of one validation batch; nothing is updated."""
+        raise TypeError(f"{type(self).__name__} defines no test_step, so evaluate() has nothing to report.")
+
+    # ---------------------------------------------------------------- networks
+
+    @property
+    def networks(self) -> Mapping[str, keras.Model]:
+        """The trained networks by name, in order (read-only)."""
+        return MappingProxyType({name: getattr(self, name) for name in self._network_names})
+
+    def public_network(self) -> keras.Model:
+        """The network users get pictures from: its averaged copy where the paper keeps one."""
+        averaged = f"{self.public_name}_ema"
+        return getattr(self, averaged if averaged in self._ema_names else self.public_name)
+
+    def player_variables(self, player: str) -> list[keras.Variable]:
+        """The trainable variables of one player, those of its networks only."""
+        names = self.players[player]
+        return [v for name in names for v in getattr(self, name).trainable_variables]
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        """Runs the public network."""
+        return self.public_network()(inputs, training=bool(training))
+
+    def export(self, filepath: str, format: str = "tf_saved_model", **kwargs: Any) -> Any:
+        """Exports the public network with Keras's own `export` ("tf_saved_model", "litert" or "onnx")."""
+        return self.public_network().export(filepath, format=format, **kwargs)
+
+    # ---------------------------------------------------------------- compile and update
+
+    def compile(
+        self,
+        optimizers: Mapping[str, keras.optimizers.Optimizer] | None = None,
+        *,
+        steps_per_execution: int = 1,
+        jit_compile: bool | str = "auto",
+        run_eagerly: bool = False,
+    ) -> None:
+        """Gives each player its optimizer and builds it, so that a resumed run finds every slot.
+
+        Args:
+            optimizers: player -> optimizer, for players that shall not have the paper's.
+            steps_per_execution: training steps per call into TensorFlow.
+            jit_compile: XLA; "auto" leaves the choice to Keras (off on CPU).
+            run_eagerly: run step by step, for debugging.
+
+        Raises:
+            ValueError: for a player that does not exist.
+        """
+        given = dict(optimizers or {})
+        unknown = sorted(set(given) - set(self.players))
+        if unknown:
+            raise ValueError(f"no player named {unknown[0]!r}. Players: {', '.join(self.players)}.")
+        super().compile(
+            optimizer=None, steps_per_execution=steps_per_execution, jit_compile=jit_compile,
+            run_eagerly=run_eagerly,
+        )  # fmt: skip
+        with self.distribute_strategy.scope():
+            for player in self.players:
+                optimizer = given.get(player) or self.make_optimizer(player)
+                self._set_optimizer(player, optimizer)
+
+    def _set_optimizer(self, player: str, optimizer: keras.optimizers.Optimizer) -> None:
+        scaled = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
+        if self.config.precision == "mixed_float16" and not scaled:
+            optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+        optimizer.build(self.player_variables(player))
+        setattr(self, f"{player}_optimizer", optimizer)
+
+    def player_optimizer(self, player: str) -> keras.optimizers.Optimizer:
+        """The optimizer of one player."""
+        return getattr(self, f"{player}_optimizer")
+
+    def get_compile_config(self) -> dict[str, Any]:
+        optimizers = {p: self.player_optimizer(p) for p in self.players}
+        return {
+            "optimizers": {
+                p: keras.saving.serialize_keras_object(o) for p, o in optimizers.items()
+            },
+            "steps_per_execution": self.steps_per_execution,
+            "jit_compile": self.jit_compile,
+        }
+
+    def compile_from_config(self, config: Mapping[str, Any]) -> None:
+        config = dict(config)
+        optimizers = config.pop("optimizers")
+        self.compile(
+            {p: keras.saving.deserialize_keras_object(o) for p, o in optimizers.items()}, **config
+        )
+
+    def update(self, player: str, tape: tf.GradientTape, loss: tf.Tensor) -> None:
+        """Updates one player's variables down the gradient of `loss`, a mean over this replica's examples.
+
+        Raises:
+            ValueError: if a variable of the player has no gradient (raised while tracing).
+        """
+        optimizer, variables = self.player_optimizer(player), self.player_variables(player)
+        context = tf.distribute.get_replica_context()
+        replicas = context.num_replicas_in_sync
+        # Keras sums gradients over replicas: each contributes its share of the global mean.
+        share = optimizer.scale_loss(tf.constant(1.0 / replicas))
+        gradients = tape.gradient(loss, variables, output_gradients=tf.cast(share, loss.dtype))
+        _require_gradients(player, variables, gradients)
+        if isinstance(optimizer, keras.optimizers.LossScaleOptimizer) and replicas > 1:
+            # It looks for overflow in its own replica's gradients: give every replica the same ones.
+            gradients = [g / replicas for g in context.all_reduce("SUM", gradients)]
+        optimizer.apply(gradients, variables)
+        for name in self.players[player]:
+            self._update_ema(name)
+
+    def _update_ema(self, name: str) -> None:
+        if f"{name}_ema" not in self._ema_names:
+            return
+        decay = self.ema_decays[name]
+        averaged, current = getattr(self, f"{name}_ema"), getattr(self, name)
+        for mean, value in zip(averaged.variables, current.variables):
+            # Averages follow trained weights slowly; statistics such as batch norm's are copied.
+            rate = decay if value.trainable and mean.dtype == "float32" else 0.0
+            mean.assign(rate * mean + (1.0 - rate) * value if rate else value)
+
+    # ---------------------------------------------------------------- steps
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for name in ("train_step", "test_step"):
+            if name in vars(cls):
+                setattr(cls, name, _with_named_fields(vars(cls)[name]))
+
+    def named(self, data: Any) -> NamedBatch:
+        """A batch as Keras hands it over -> its named fields, in the dtypes of `batch_spec`."""
+        fields = self.batch_spec.name_fields(data)
+        return NamedBatch({n: tf.cast(v, self.batch_spec[n].dtype) for n, v in fields.items()})
+
+    def split_batch(self, batch: NamedBatch) -> list[NamedBatch]:
+        """The `batches_per_step` batches that `fit` grouped (example-major, so replicas share each)."""
+        count = self.batches_per_step
+        parted = {n: tf.reshape(v, (-1, count, *v.shape[1:])) for n, v in batch.items()}
+        return [NamedBatch({n: v[:, k] for n, v in parted.items()}) for k in range(count)]
+
+    def log(self, **scalars: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Adds this step's scalars to the epoch's means, which it returns; means over replicas, too.
+
+        Raises:
+            ValueError: if the names are not exactly `log_names`.
+        """
+        if set(scalars) != set(self.log_names):
+            raise ValueError(f"log() got {sorted(scalars)}, but log_names is {sorted(self.log_names)}.")
+        values = tf.stack([tf.cast(scalars[name], tf.float32) for name in self.log_names])
+        values = tf.distribute.get_replica_context().all_reduce("MEAN", values)
+        for name, value in zip(self.log_names, tf.unstack(values)):
+            getattr(self, f"{name}_tracker").update_state(value)
+        results = {name: getattr(self, f"{name}_tracker").result() for name in self.log_names}
+        if isinstance(self.distribute_strategy, tf.distribute.MultiWorkerMirroredStrategy):
+            return {name: value[None] for name, value in results.items()}  # keras-team/keras#20585
+        return results
+
+    def random_normal(self, purpose: str, shape: Sequence) -> tf.Tensor:
+        """This replica's part of the step's standard normal draw called `purpose`."""
+        return random.normal(shape, self._seed(purpose))
+
+    def random_uniform(self, purpose: str, shape: Sequence, low: float = 0.0, high: float = 1.0) -> tf.Tensor:
+        """This replica's part of the step's uniform [low, high) draw called `purpose`."""
+        return random.uniform(shape, self._seed(purpose), low, high)
+
+    def random_integers(self, purpose: str, shape: Sequence, high: int) -> tf.Tensor:
+        """This replica's part of the step's draw of integers in [0, high) called `purpose`."""
+        return random.integers(shape, self._seed(purpose), high)
+
+    def _seed(self, purpose: str) -> tf.Tensor:
+        return random.make_seed(self.config.seed, purpose, self.step.value)
+
+    def reseed(self, seed: int, step: int | tf.Tensor) -> None:
+        """Sets the seed of every layer that has a `reseed` method, such as `SeededDropout`."""
+        for index, layer in enumerate(self._layers_to_reseed()):
+            layer.reseed(random.make_seed(seed, f"layer {index}", step))
+
+    def _layers_to_reseed(self) -> list[keras.layers.Layer]:
+        networks = [getattr(self, name) for name in (*self._network_names, *self._ema_names)]
+        layers = [layer for n in networks for layer in n._flatten_layers()]
+        return [layer for layer in layers if hasattr(layer, "reseed")]
+
+    # ---------------------------------------------------------------- fit
+
+    def fit(
+        self, x: Any = None, y: Any = None, batch_size: int | None = None, epochs: int = 1,
+        verbose: Any = "auto", callbacks: Any = None, **kwargs: Any,
+    ) -> keras.callbacks.History:  # fmt: skip
+        """Plain Keras `fit`, after a check of the data.
+
+        Args:
+            x: a `tf.data.Dataset` of batches (tensor, tuple or dict), or arrays (one, a tuple or a dict).
+            y: a second array, as Keras takes it.
+            batch_size: examples per batch for arrays; the config's by default.
+
+        Raises:
+            BatchError: if the data do not fit `batch_spec`, before the first step.
+            TypeError: for data of another kind.
+        """
+        data = fitting.as_dataset(self, x, y, batch_size, kwargs.pop("shuffle", True))
+        steps = kwargs.get("steps_per_epoch") or fitting.cardinality(data)
+        first = int(self.step.numpy())
+        self.before_training(steps and first + steps * (epochs - kwargs.get("initial_epoch", 0)))
+        added = [fitting.PhaseCallback()] if len(self.phases) > 1 else []
+        given = callbacks if isinstance(callbacks, (list, tuple)) else [callbacks] * (callbacks is not None)
+        return super().fit(
+            data, epochs=epochs, verbose=verbose, callbacks=[*added, *given], shuffle=False, **kwargs
+        )
+
+    def set_phase_at(self, step: int) -> None:
+        """Enters the phase that `step` belongs to; the training function is traced anew if it changes."""
+        phase = [name for name, first in self.phases if first <= step][-1]
+        if phase != self.phase:
+            self.phase = phase
+            self.make_train_function(force=True)
+
+    # ---------------------------------------------------------------- inference
+
+    def run(self, inputs: Mapping[str, Any] | np.ndarray, batch_size: int = 64) -> Any:
+        """The public network on many examples, `batch_size` at a time, as float32 NumPy."""
+        count = len(next(iter(inputs.values())) if isinstance(inputs, Mapping) else inputs)
+        parts = []
+        for start in range(0, count, batch_size):
+            chunk = slice(start, start + batch_size)
+            part = tf.nest.map_structure(lambda v, chunk=chunk: tf.convert_to_tensor(v[chunk]), inputs)
+            parts.append(self._inference(part))
+        return tf.nest.map_structure(lambda *v: np.concatenate(v).astype("float32"), *parts)
+
+    # ---------------------------------------------------------------- saving
+
+    def get_config(self) -> dict[str, Any]:
+        return {"config": self.config.to_dict(), "name": self.name}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], custom_objects: Any = None) -> GAN:
+        return cls(cls.config_cls.from_dict(config["config"]), name=config["name"])
+
+    def save_own_variables(self, store: Any) -> None:
+        """Adds what Keras leaves out: the states of seed generators (stock dropout, user layers)."""
+        super().save_own_variables(store)
+        for index, state in enumerate(self._seed_states()):
+            store[f"seed_{index}"] = np.asarray(state)
+
+    def load_own_variables(self, store: Any) -> None:
+        for index, state in enumerate(self._seed_states()):
+            if f"seed_{index}" in store:
+                state.assign(store[f"seed_{index}"])
+        super().load_own_variables({k: store[k] for k in list(store.keys()) if not k.startswith("seed_")})
+
+    def _seed_states(self) -> list[keras.Variable]:
+        layers = [self, *self._flatten_layers(include_self=False)]
+        generators = [g for layer in layers for g in getattr(layer, "_seed_generators", ())]
+        return [g.state for g in dict.fromkeys(generators)]
+
+
+class AdversarialGAN(GAN):
+    """The usual two players, "generator" and "discriminator", and latents for the generator.
+
+    The config has `latent_size` and `latent_distribution` ("normal" or "uniform" on [-1, 1]).
+    """
+
+    log_names = ("d_loss", "g_loss")
+
+    def latents(self, purpose: str, count: int | tf.Tensor) -> tf.Tensor:
+        """This replica's (count, latent_size) latents of the draw called `purpose` in this step."""
+        return self._latents(count, self._seed(purpose))
+
+    def sample_inputs(self, num_samples: int, seed: int = 0) -> Any:
+        """What the public network turns into `num_samples` samples."""
+        return self._latents(num_samples, random.make_seed(seed, "samples"))
+
+    def _latents(self, count: int | tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        shape = (count, self.config.latent_size)
+        if self.config.latent_distribution == "normal":
+            return random.normal(shape, seed)
+        return random.uniform(shape, seed, -1.0, 1.0)
+
+    def generate(
+        self, num_samples: int = 1, seed: int = 0, batch_size: int = 64, **conditions: Any
+    ) -> np.ndarray:
+        """Samples from the generator.
+
+        Args:
+            num_samples: how many.
+            seed: the same seed gives the same samples.
+            batch_size: samples per call of the network.
+            **conditions: what the model takes besides noise (labels=, codes=...).
+
+        Returns:
+            float32 (num_samples, height, width, channels) in the range of the model's output.
+
+        Raises:
+            ValueError: if `num_samples` is below 1.
+        """
+        if num_samples < 1:
+            raise ValueError(f"num_samples must be at least 1, got {num_samples}.")
+        return self.run(self.sample_inputs(num_samples, seed, **conditions), batch_size)
+
+
+def _with_named_fields(step: Any) -> Any:
+    """Wraps a subclass's step: named fields in, dropout seeded, the step counter moved once."""
+
+    @functools.wraps(step)
+    def wrapper(self: GAN, data: Any) -> dict[str, tf.Tensor]:
+        if isinstance(data, NamedBatch):  # a subclass called its parent's step
+            return step(self, data)
+        batch = self.named(data)
+        # Where a dataset ends unannounced, Keras runs half a step: no state may move without a batch.
+        with tf.control_dependencies(list(batch.values())):
+            if step.__name__ != "train_step":
+                return step(self, batch)
+            self.reseed(self.config.seed, self.step.value)
+            logs = step(self, batch)
+            self.step.assign_add(1)
+            return logs
+
+    return wrapper
+
+
+def _frozen_copy(network: keras.Model, name: str) -> keras.Model:
+    """A clone with the same weights under another name that no optimizer updates."""
+    copy = type(network).from_config({**network.get_config(), "name": name})
+    copy.set_weights(network.get_weights())
+    copy.trainable = False
+    return copy
+
+
+def _require_gradients(player: str, variables: Sequence, gradients: Sequence) -> None:
+    missing = [v.path for v, g in zip(variables, gradients) if g is None]
+    if missing:
+        raise ValueError(
+            f"the loss of player {player!r} does not depend on {', '.join(missing[:3])}"
+            f"{' and others' * (len(missing) > 3)}: check the loss or the player's networks."
+        )
+    if not variables:
+        warnings.warn(f"player {player!r} has no trainable variables; its update does nothing.", stacklevel=3)

@@ -1,0 +1,133 @@
+"""Models by name: `get`, `info`, `list_models`, `list_recipes`, `strategy`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+import tf_gan_zoo.models  # noqa: F401  (registers every model)
+from tf_gan_zoo import registry
+from tf_gan_zoo.config import Config, closest, load_yaml
+from tf_gan_zoo.gan import GAN
+from tf_gan_zoo.registry import Paper, UnknownNameError
+
+#: Recipes lie beside the package, in a checkout as in an installation.
+RECIPE_DIR = Path(__file__).resolve().parent.parent / "zoo_configs"
+
+
+@dataclass(frozen=True)
+class Info:
+    """What the zoo knows of one model.
+
+    Attributes:
+        name: registry name.
+        task: the model's main task; `tasks` has them all.
+        paper: title, authors, year and arXiv identifier.
+        recipes: names that `get` takes, trained or ready to train.
+        networks: network name -> number of trainable weights at paper size.
+        config: the paper's config.
+    """
+
+    name: str
+    tasks: tuple[str, ...]
+    paper: Paper
+    recipes: tuple[str, ...]
+    networks: Mapping[str, int]
+    config: Config
+
+    @property
+    def task(self) -> str:
+        return self.tasks[0]
+
+
+def list_models(task: str | None = None) -> list[str]:
+    """Sorted names of all models, or of those for one task.
+
+    Raises:
+        ValueError: for an unknown task, naming the known ones.
+    """
+    return registry.names(task)
+
+
+def list_recipes(model: str | None = None) -> list[str]:
+    """Sorted names of all recipes, or of one model's."""
+    stems = sorted(path.stem for path in RECIPE_DIR.glob("*.yaml"))
+    return [stem for stem in stems if model is None or stem.split(".")[0] == model]
+
+
+def info(name: str) -> Info:
+    """The facts of one model; it is built once at paper size to count its weights.
+
+    Raises:
+        UnknownNameError: for an unknown name, with the closest ones.
+    """
+    spec = registry.get_spec(name)
+    config = spec.config_cls()
+    networks = {
+        key: sum(int(tf.size(v)) for v in network.trainable_variables)
+        for key, network in spec.cls(config).networks.items()
+    }
+    return Info(name, spec.tasks, spec.paper, tuple(list_recipes(name)), networks, config)
+
+
+def resolve(name: str, overrides: Mapping[str, Any] | None = None) -> tuple[registry.ModelSpec, Config]:
+    """The spec and config behind a model's or recipe's name: dataclass < YAML < overrides.
+
+    Raises:
+        UnknownNameError: for a name that does not exist, with the closest ones.
+        ConfigError: for a field that does not exist or a value of the wrong type.
+    """
+    model, dot, _ = name.partition(".")
+    path = RECIPE_DIR / f"{name}.yaml"
+    if dot and not path.is_file():
+        known = [*list_recipes(), *list_models()]
+        raise UnknownNameError(
+            f"no recipe named {name!r}.{closest(name, known)} Recipes: {', '.join(list_recipes())}."
+        )
+    spec = registry.get_spec(model)
+    recipe = load_yaml(path) if dot else {}
+    return spec, spec.config_cls.from_dict({**recipe, **(overrides or {})})
+
+
+def get(name: str, weights: str | Path | None = None, **overrides: Any) -> GAN:
+    """A compiled model, ready for `fit`.
+
+    Args:
+        name: a model ("cyclegan": the paper's config) or a recipe ("dcgan.fashion_mnist").
+        weights: None for fresh weights, "pretrained" for the recipe's published ones, or the path of a
+            weights file.
+        **overrides: config fields.
+
+    Raises:
+        UnknownNameError: for a name that does not exist, with the closest ones.
+        ConfigError: for a field that does not exist or a value of the wrong type.
+        WeightsError: if the weights are not there or do not fit.
+    """
+    spec, config = resolve(name, overrides)
+    model = spec.cls(config)
+    model.compile()
+    if weights is not None:
+        from tf_gan_zoo import weights as weights_module
+
+        weights_module.load(model, name, weights)
+    return model
+
+
+def strategy(kind: str = "auto") -> tf.distribute.Strategy:
+    """A TensorFlow distribution strategy.
+
+    Args:
+        kind: "auto" (multi_worker if TF_CONFIG is set, mirrored if there are several GPUs, else one),
+            "one", "mirrored" (all GPUs, or all logical CPUs where there are none) or "multi_worker"
+            (the cluster that TF_CONFIG describes).
+
+    Raises:
+        ValueError: for another kind, or for multi_worker without TF_CONFIG.
+    """
+    from tf_gan_zoo import distribution
+
+    return distribution.make_strategy(kind)
