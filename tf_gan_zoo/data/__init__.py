@@ -1,0 +1,33 @@
+"""Datasets: one name in, dictionaries of float32 batches out.
+
+`load_dataset("glyphs")` needs no download; `list_sources()` names the others, and
+`register_source` adds one's own. `pipeline.py` explains the order of examples, `images.py` how
+pictures are decoded, and each source has a file of its own.
+"""
+
+from tf_gan_zoo.data import arrays, glyphs
+from tf_gan_zoo.data.images import ImageFile
+from tf_gan_zoo.data.pipeline import Pipeline, load_dataset, open_dataset
+from tf_gan_zoo.data.sources import (
+    VIEWS,
+    DatasetError,
+    Request,
+    Source,
+    list_sources,
+    register_source,
+)
+
+__all__ = [
+    "VIEWS",
+    "DatasetError",
+    "ImageFile",
+    "Pipeline",
+    "Request",
+    "Source",
+    "arrays",
+    "glyphs",
+    "list_sources",
+    "load_dataset",
+    "open_dataset",
+    "register_source",
+]

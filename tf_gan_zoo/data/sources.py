@@ -1,0 +1,171 @@
+"""What a data source is, and the register of their names."""
+
+import dataclasses
+import difflib
+import inspect
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+VIEWS = {
+    "images": ("images",),
+    "labelled": ("images", "labels"),
+    "paired": ("inputs", "targets"),
+    "unpaired": ("images_a", "images_b"),
+    "super_resolution": ("low_resolution", "high_resolution"),
+    "captioned": ("images", "captions", "labels"),
+}
+"""Each view of a data set and the fields of its batches."""
+
+SINGLE_IMAGE_VIEWS = ("images", "labelled", "super_resolution", "captioned")
+
+
+class DatasetError(ValueError):
+    """A data set cannot be read as asked; the message says what to do."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """What the caller of `load_dataset` wants from a source.
+
+    Attributes:
+        path: The text after the colon of the name, `None` without one.
+        view: One of `VIEWS`.
+        split: "train", "test", "val" or "all"; a source may know fewer.
+        image_size: `(height, width)` in pixels, `None` for the source's own.
+        channels: 1, 3 or `None` for the source's own.
+    """
+
+    path: str | None
+    view: str
+    split: str
+    image_size: tuple[int, int] | None
+    channels: int | None
+
+
+@dataclasses.dataclass
+class Source:
+    """Examples that a source found, pictures not yet decoded or already in memory.
+
+    Attributes:
+        images: Field name -> `uint8` array `(num, height, width[, channels])`, or a list of
+            `ImageFile`. Views of single pictures have the one field "images".
+        values: "labels" (integers) and "captions" (strings), aligned with the images.
+        label_names: A name per label, where there are names.
+        independent: The fields are separate collections, of which each example draws one
+            picture each (unpaired training).
+        stream: A ready stream of decoded pictures that takes the place of `images` when these
+            do not fit into memory; see `tfds.py`.
+    """
+
+    images: dict[str, Any]
+    values: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    label_names: tuple[str, ...] = ()
+    independent: bool = False
+    stream: Any = None
+
+
+@dataclasses.dataclass(frozen=True)
+class _Entry:
+    function: Callable[..., Source]
+    views: tuple[str, ...]
+    needs_path: bool
+
+
+_SOURCES: dict[str, _Entry] = {}
+
+
+def register_source(
+    name: str, *, views: Iterable[str] = tuple(VIEWS), needs_path: bool = False
+) -> Callable:
+    """Registers `function(request, **options) -> Source` under a name.
+
+    Args:
+        name: The name, or the part of it before the colon, that `load_dataset` shall know.
+        views: The views that the source can give.
+        needs_path: Whether something must follow the colon.
+
+    Returns:
+        The decorator. The function's keyword-only arguments are the options of the source.
+    """
+    if not name.isidentifier():
+        raise DatasetError(f"A source's name must be an identifier, got {name!r}.")
+
+    def decorate(function: Callable[..., Source]) -> Callable[..., Source]:
+        if name in _SOURCES:
+            raise DatasetError(f"There is a data source {name!r} already; choose another name.")
+        _SOURCES[name] = _Entry(function, tuple(views), needs_path)
+        return function
+
+    return decorate
+
+
+def list_sources() -> list[str]:
+    """The names of the data sources, sorted."""
+    return sorted(_SOURCES)
+
+
+def read_source(name: str, request: Request, options: dict[str, Any]) -> Source:
+    """Calls the source that `name` ("glyphs", "folder:DIR", ...) means.
+
+    Raises:
+        DatasetError: For an unknown name, view or option, or when the source cannot be read.
+    """
+    kind, _, path = name.partition(":")
+    entry = _find(kind)
+    if entry.needs_path and not path:
+        raise DatasetError(
+            f'The source {kind!r} needs a path or name after a colon, as in "{kind}:WHERE".'
+        )
+    if request.view not in entry.views:
+        raise DatasetError(
+            f"{name!r} has no view {request.view!r}. It has: {', '.join(entry.views)}."
+        )
+    check_options(kind, options, source_options(kind))
+    return entry.function(dataclasses.replace(request, path=path or None), **options)
+
+
+def source_options(kind: str) -> list[str]:
+    """The names of the options that a source takes."""
+    parameters = inspect.signature(_find(kind).function).parameters.values()
+    return [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
+
+
+def check_options(kind: str, given: Iterable[str], valid: Iterable[str]) -> None:
+    """Refuses options that a source does not have."""
+    unknown = [option for option in given if option not in valid]
+    if unknown:
+        raise DatasetError(
+            f"Unknown option {unknown[0]!r} for the data source {kind!r}."
+            f"{suggestion(unknown[0], valid)} Valid options: {', '.join(sorted(valid))}."
+        )
+
+
+def suggestion(word: str, valid: Iterable[str]) -> str:
+    """' Did you mean ...?' with the closest valid words, or nothing."""
+    close = difflib.get_close_matches(word, list(valid), n=2, cutoff=0.5)
+    return f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
+
+
+def existing_path(request: Request, kind: str, *, folder: bool = True) -> Path:
+    """The request's path with `~` expanded, checked to be there."""
+    path = Path(request.path).expanduser()
+    if folder and not path.is_dir() or not folder and not path.is_file():
+        what = "folder" if folder else "file"
+        raise DatasetError(
+            f'"{kind}:{request.path}": there is no {what} {path.absolute()}. '
+            f"Check the path (relative ones start at the working directory)."
+        )
+    return path
+
+
+def _find(kind: str) -> _Entry:
+    if kind not in _SOURCES:
+        raise DatasetError(
+            f"Unknown data source {kind!r}.{suggestion(kind, _SOURCES)} "
+            f"Sources: {', '.join(list_sources())}; all but those that need no path are written "
+            f'with it, as in "folder:my_pictures".'
+        )
+    return _SOURCES[kind]
