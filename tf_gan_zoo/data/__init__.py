@@ -5,7 +5,7 @@
 pictures are decoded, and each source has a file of its own.
 """
 
-from tf_gan_zoo.data import arrays, glyphs
+from tf_gan_zoo.data import arrays, emoji, folders, glyphs
 from tf_gan_zoo.data.images import ImageFile
 from tf_gan_zoo.data.pipeline import Pipeline, load_dataset, open_dataset
 from tf_gan_zoo.data.sources import (
@@ -25,6 +25,8 @@ __all__ = [
     "Request",
     "Source",
     "arrays",
+    "emoji",
+    "folders",
     "glyphs",
     "list_sources",
     "load_dataset",

@@ -179,7 +179,7 @@ def _to_bytes(pixels: np.ndarray, path: Path) -> np.ndarray:
     if pixels.dtype == np.uint8 or not pixels.size:
         return pixels.astype(np.uint8)
     low, high = float(pixels.min()), float(pixels.max())
-    if pixels.dtype.kind == "f" and -1.0 <= low and high <= 1.0:
+    if pixels.dtype.kind == "f" and low >= -1.0 and high <= 1.0:
         scaled = (pixels + 1.0) * 127.5 if low < 0 else pixels * 255.0
         return np.rint(scaled).astype(np.uint8)
     if low >= 0 and high <= 255:

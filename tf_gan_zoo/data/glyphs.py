@@ -243,7 +243,7 @@ class _Studio:
     def _make_master(self, name: str, label: int, outline: bool) -> Image.Image:
         if outline:
             fill = self._master(name, label, False)
-            width = 2 * max(1, round(self._side / 96)) + 1
+            width = 2 * max(1, round(self._side / 64)) + 1
             inner = fill.filter(ImageFilter.MinFilter(width))
             edge = np.asarray(fill, np.int16) - np.asarray(inner, np.int16)
             return Image.fromarray(edge.astype(np.uint8))
@@ -257,7 +257,7 @@ class _Studio:
 
 @functools.lru_cache(maxsize=256)
 def _sized_font(name: str, characters: str, side: int) -> ImageFont.FreeTypeFont:
-    """A font so large that its largest character fills two thirds of the side."""
+    """A font so large that its largest character fills three quarters of the side."""
     path = str(_font_folder() / f"{name}.ttf")
     try:
         trial = ImageFont.truetype(path, 100)
@@ -272,7 +272,7 @@ def _sized_font(name: str, characters: str, side: int) -> ImageFont.FreeTypeFont
     if blank:
         raise DatasetError(f"The font {name} has no visible glyph for {blank}; leave them out.")
     extent = max(max(b[2] - b[0], b[3] - b[1]) for b in boxes)
-    return ImageFont.truetype(path, max(4, round(100 * 0.68 * side / extent)))
+    return ImageFont.truetype(path, max(4, round(100 * 0.74 * side / extent)))
 
 
 def _missing(font: ImageFont.FreeTypeFont, characters: str) -> list[str]:

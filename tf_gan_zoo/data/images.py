@@ -297,7 +297,7 @@ def _scan(column: list[ImageFile], fit: Fit) -> dict[int, str]:
 
     _in_threads(work, len(column), "checking")
     if fit.size is None:
-        check_one_size({i: s for i, s in sizes.items()}, column)
+        check_one_size(sizes, column)
     if fit.crop == "keep" and fit.size:
         small = {i: s for i, s in sizes.items() if s[0] < fit.size[0] or s[1] < fit.size[1]}
         bad |= {i: f"{column[i].path} (is {s[0]}x{s[1]}, too small)" for i, s in small.items()}
