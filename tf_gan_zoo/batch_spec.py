@@ -173,3 +173,16 @@ def _kind(batch: Any) -> str:
     if isinstance(batch, (tuple, list)):
         return f"a tuple of {len(batch)}"
     return f"one tensor of shape {_shape_text(list(getattr(batch, 'shape', ())))}"
+
+
+def checked_images(images: Any, field: Field) -> np.ndarray:
+    """User's pictures as a float32 batch; one picture (height, width, channels) becomes a batch of one.
+
+    Raises:
+        BatchError: if they do not fit `field`.
+    """
+    images = np.asarray(images)
+    if images.ndim == len(field.shape):
+        images = images[None]
+    BatchSpec(images=field).check_values({"images": images})
+    return images.astype("float32", copy=False)
