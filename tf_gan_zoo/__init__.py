@@ -17,6 +17,8 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
+from tf_gan_zoo import _quiet
+
 __version__ = "0.1.0"
 
 if "tensorflow" not in sys.modules:
@@ -40,6 +42,8 @@ _EXPORTS = {
     "ConfigError": "config",
 }
 
+_WITHOUT_TENSORFLOW = {"cli", "config", "present"}
+
 __all__ = [
     "GAN", "AdversarialGAN", "Config", "ConfigError", "Paper", "get", "info", "list_models", "list_recipes",
     "load_dataset", "register", "strategy",
@@ -54,13 +58,13 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    if name in _EXPORTS:
-        value = getattr(importlib.import_module(f"{__name__}.{_EXPORTS[name]}"), name)
-        globals()[name] = value
-        return value
-    if importlib.util.find_spec(f"{__name__}.{name}"):
-        return importlib.import_module(f"{__name__}.{name}")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = _EXPORTS.get(name, name)
+    if not importlib.util.find_spec(f"{__name__}.{module}"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if module not in _WITHOUT_TENSORFLOW:
+        _quiet.import_tensorflow()
+    loaded = importlib.import_module(f"{__name__}.{module}")
+    return getattr(loaded, name) if name in _EXPORTS else loaded
 
 
 def __dir__() -> list[str]:
