@@ -5,7 +5,7 @@
 pictures are decoded, and each source has a file of its own.
 """
 
-from tf_gan_zoo.data import arrays, emoji, folders, glyphs
+from tf_gan_zoo.data import arrays, emoji, folders, glyphs, tfds
 from tf_gan_zoo.data.images import ImageFile
 from tf_gan_zoo.data.pipeline import Pipeline, load_dataset, open_dataset
 from tf_gan_zoo.data.sources import (
@@ -32,4 +32,5 @@ __all__ = [
     "load_dataset",
     "open_dataset",
     "register_source",
+    "tfds",
 ]

@@ -115,7 +115,12 @@ def picture_names(folder: Path) -> list[Path]:
 
 def in_test_split(name: str) -> bool:
     """Whether the stable hash of a name puts it into the test split (one in ten)."""
-    return int(hashlib.sha256(name.encode("utf-8")).hexdigest()[:8], 16) % 10 == 0
+    return stable_hash(name) % 10 == 0
+
+
+def stable_hash(name: str) -> int:
+    """A number that depends on the name alone: not on the process, machine or version."""
+    return int(hashlib.sha256(name.encode("utf-8")).hexdigest()[:8], 16)
 
 
 def split_files(root: Path, split: str) -> list[tuple[Path, Path]]:

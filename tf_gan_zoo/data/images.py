@@ -7,6 +7,7 @@ step of the pipeline.
 
 import concurrent.futures
 import dataclasses
+import io
 import os
 import sys
 import time
@@ -81,6 +82,13 @@ def read_picture(file: ImageFile) -> Image.Image:
             size = ImageOps.exif_transpose(partner).size
         picture = picture if picture.size == size else picture.resize(size, Image.BICUBIC)
     return picture
+
+
+def decode_bytes(data: bytes, fit: Fit) -> np.ndarray:
+    """An encoded picture as it is stored, `uint8` `(height, width, channels)`."""
+    with Image.open(io.BytesIO(data)) as picture:
+        picture.load()
+        return fit_picture(flatten(ImageOps.exif_transpose(picture)), fit)
 
 
 def flatten(picture: Image.Image) -> Image.Image:
@@ -182,12 +190,13 @@ _UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBo
 
 
 def prepare(
-    column: np.ndarray | list[ImageFile], fit: Fit, cache: bool | str
+    column: np.ndarray | list[ImageFile] | Pictures, fit: Fit, cache: bool | str
 ) -> tuple[Pictures, dict[int, str]]:
     """Decodes a column (or scans it when it shall not be kept).
 
     Args:
-        column: `uint8` array `(num, height, width, channels)` or a list of `ImageFile`.
+        column: `uint8` array `(num, height, width, channels)`, a list of `ImageFile`, or pictures
+            that are decoded and fitted already.
         fit: How pictures are stored.
         cache: True, False, or "auto" for up to `CACHE_LIMIT` bytes.
 
@@ -195,6 +204,8 @@ def prepare(
         The pictures, under the column's own indices, and the bad ones: index -> reason. Bad ones
         must not be taken.
     """
+    if isinstance(column, Pictures):
+        return column, {}
     if isinstance(column, np.ndarray):
         stored = _matching_array(column, fit)
         if stored is not None:
@@ -270,11 +281,11 @@ def _decode_all(load: Callable, num: int, shape: tuple | None) -> tuple[Pictures
 
     _in_threads(work, num, "decoding")
     if array is None:
-        array = _stack(ragged)
+        array = stack(ragged)
     return Pictures(ragged if array is None else array, None, num), bad
 
 
-def _stack(pictures: list[np.ndarray | None]) -> np.ndarray | None:
+def stack(pictures: list[np.ndarray | None]) -> np.ndarray | None:
     """One array where all pictures have one shape."""
     shapes = {picture.shape for picture in pictures if picture is not None}
     if len(shapes) != 1:

@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_gan_zoo.data import images as imaging
-from tf_gan_zoo.data.images import Fit, Pictures, Size
+from tf_gan_zoo.data.images import Fit, Pictures, Size, decode_bytes
 from tf_gan_zoo.data.sources import (
     VIEWS,
     DatasetError,
@@ -31,6 +31,9 @@ from tf_gan_zoo.data.sources import (
 
 SPLITS = ("train", "test", "val", "all")
 CROPS = ("center", "random", "resize")
+
+SHUFFLE_BUFFER = 10_000
+"""Encoded examples among which a streamed data set is shuffled."""
 
 _CROP_TOP, _CROP_LEFT, _FLIP = range(3)
 _NUM_PURPOSES = 3
@@ -177,21 +180,61 @@ def open_dataset(
     size = _size(image_size, "image_size")
     shared, own = _split_options(name, view, options)
     source = read_source(name, Request(None, view, split, size, channels), own)
-    source = _complete(source, name, view, shared)
     channels = channels or _source_channels(source)
     fit = _fit(size, channels, view, split == "train", shared)
-    domains, values, stream = _domains(name, source, fit, strict, cache)
     plan = BatchPlan(
         view=view, batch_size=batch_size, seed=int(seed),
         shuffle=split == "train" if shuffle is None else bool(shuffle),
         drop_remainder=drop_remainder, value_range=tuple(map(float, value_range)),
-        image_size=size or _common_size(domains), channels=channels, training=split == "train",
+        image_size=size, channels=channels, training=split == "train",
         flip=shared.flip, scale=shared.scale,
     )  # fmt: skip
-    pipeline = Pipeline(name, plan, domains, values, source.label_names, source.independent)
+    pipeline = _build(name, source, plan, shared, fit, strict, cache)
     pipeline.defaults = {"repeat": repeat, "start_step": start_step}
     _check_plan(name, split, pipeline)
     return pipeline
+
+
+def _build(
+    name: str, source: Source, plan: BatchPlan, shared: ImageOptions, fit: Fit, strict: bool,
+    cache: bool | str,
+) -> "Pipeline":  # fmt: skip
+    """In memory or file by file, or, for an encoded stream that does not fit, streamed."""
+    if source.stream:
+        if not all(stream.fits(fit, cache) for stream in source.stream.values()):
+            return _streamed(name, source, plan, fit)
+        source = _gathered(source, fit)
+    source = _complete(source, name, plan.view, shared)
+    domains, values = _domains(name, source, fit, strict, cache)
+    plan = dataclasses.replace(plan, image_size=plan.image_size or _common_size(domains))
+    return Pipeline(name, plan, domains, values, source.label_names, source.independent)
+
+
+def _gathered(source: Source, fit: Fit) -> Source:
+    """Decodes encoded streams into memory."""
+    gathered = {field: stream.gather(fit) for field, stream in source.stream.items()}
+    images = {field: pictures for field, (pictures, _) in gathered.items()}
+    labels = next(iter(gathered.values()))[1]
+    values = {} if labels is None else {"labels": labels}
+    return dataclasses.replace(source, images=images, values=values, stream=None)
+
+
+def _streamed(name: str, source: Source, plan: BatchPlan, fit: Fit) -> "StreamedPipeline":
+    if plan.view == "unpaired":
+        raise DatasetError(
+            f"{name!r} is too large to be kept in memory, which view='unpaired' needs. Give a "
+            f"smaller image_size, or cache=True to keep it anyway."
+        )
+    stream = source.stream["images"]
+    size = plan.image_size or stream.shape[:2]
+    if stream.num_examples is None or None in size:
+        raise DatasetError(
+            f"{name!r} can only be streamed with a known number of examples and one size: give "
+            f"image_size, or cache=True to keep all pictures in memory."
+        )
+    return StreamedPipeline(
+        name, dataclasses.replace(plan, image_size=tuple(size)), fit, stream, source.label_names
+    )
 
 
 class Pipeline:
@@ -293,6 +336,58 @@ class Pipeline:
         if field == "low_resolution":
             shape[1:3] = [side // self.plan.scale for side in shape[1:3]]
         return tf.TensorSpec(shape, tf.float32, name=field)
+
+
+class StreamedPipeline(Pipeline):
+    """A data set too large for memory: read in its stored order, shuffled through a buffer.
+
+    The order is still a function of (seed, step): a start in the middle reads on from the
+    beginning, but skips encoded bytes and decodes nothing.
+    """
+
+    def __init__(
+        self, name: str, plan: BatchPlan, fit: Fit, stream: Any, label_names: tuple[str, ...] = ()
+    ):
+        domain = Domain(Pictures(None, None, stream.num_examples), range(stream.num_examples))
+        labels = {"labels": np.zeros(0, np.int32)} if "labels" in VIEWS[plan.view] else {}
+        captions = {"captions": np.zeros(0, object)} if plan.view == "captioned" else {}
+        super().__init__(name, plan, {"images": domain}, labels | captions, label_names)
+        self._stream, self._fit = stream, fit
+
+    def dataset(self, start_step: int | None = None, repeat: bool | None = None) -> tf.data.Dataset:
+        """The batches from a step on: to the end of its epoch, or without end."""
+        start = self.defaults["start_step"] if start_step is None else int(start_step)
+        repeat = self.defaults["repeat"] if repeat is None else repeat
+        if start < 0:
+            raise DatasetError(f"start_step must not be negative, got {start}.")
+        examples = self._stream.open()
+        if self.plan.shuffle:
+            buffer = min(self.num_examples, SHUFFLE_BUFFER)
+            examples = examples.shuffle(buffer, self.plan.seed, reshuffle_each_iteration=True)
+        batches = examples.batch(self.plan.batch_size, self.plan.drop_remainder)
+        batches = batches.take(self.steps_per_epoch).repeat().skip(start)
+        numbered = tf.data.Dataset.zip(tf.data.Dataset.counter(start), batches)
+        if not repeat:
+            numbered = numbered.take(self.steps_per_epoch - start % self.steps_per_epoch)
+        return with_options(numbered.map(self._decoded, num_parallel_calls=tf.data.AUTOTUNE))
+
+    def _decoded(self, step: tf.Tensor, encoded: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        epoch, slots = self._slots(step)
+        pixels = tf.numpy_function(
+            self._decode, [epoch, slots, encoded["picture"]], tf.uint8, stateful=False
+        )
+        pixels.set_shape(self._raw_shape("images"))
+        raw = {"images": pixels}
+        if "label" in encoded:
+            raw["labels"] = tf.cast(encoded["label"], tf.int32)
+        if self.plan.view == "captioned":
+            names = [name.lower().replace("_", " ") for name in self.label_names]
+            raw["captions"] = tf.gather(tf.constant(names), raw["labels"])
+        return finish(raw, self.plan)
+
+    def _decode(self, epoch: np.ndarray, slots: np.ndarray, encoded: np.ndarray) -> np.ndarray:
+        pictures = [decode_bytes(data, self._fit) for data in encoded]
+        return cut(pictures, self.plan, draws(self.plan.seed, epoch, slots, 0))
 
 
 def shuffled_index(
@@ -464,6 +559,8 @@ def _value_array(values: Any) -> np.ndarray:
 
 
 def _source_channels(source: Source) -> int:
+    if source.stream:
+        return 1 if next(iter(source.stream.values())).shape[-1] == 1 else 3
     column = next(iter(source.images.values()))
     return column.shape[-1] if isinstance(column, np.ndarray) and column.ndim == 4 else (
         1 if isinstance(column, np.ndarray) else 3)  # fmt: skip
@@ -491,7 +588,7 @@ def _fit(
 
 def _domains(
     name: str, source: Source, fit: Fit, strict: bool, cache: bool | str
-) -> tuple[dict[str, Domain], dict[str, np.ndarray], Any]:
+) -> tuple[dict[str, Domain], dict[str, np.ndarray]]:
     """Decodes all fields; an example of linked fields is good if all its pictures are."""
     pictures, bad = {}, {}
     for field, column in source.images.items():
@@ -507,7 +604,7 @@ def _domains(
         for field, p in pictures.items()
     }
     kept = next(iter(domains.values())).kept
-    return domains, {k: v[kept] for k, v in source.values.items()}, source.stream
+    return domains, {k: v[kept] for k, v in source.values.items()}
 
 
 def _report_bad(name: str, bad: dict[str, dict[int, str]], strict: bool) -> None:
