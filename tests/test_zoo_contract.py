@@ -1,0 +1,161 @@
+"""What every registered model must do, present and future; a new model is tested by being registered."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import difference, make_dataset, make_fields, snapshot, tiny
+
+import tf_gan_zoo as zoo
+
+MODELS = zoo.list_models()
+
+#: Trainable weights at paper size, from the papers' tables (the docstrings say which variant).
+PAPER_COUNTS = {
+    "dcgan": {"generator": 18_885_760, "discriminator": 17_232_768},
+    "wgan_gp": {"generator": 1_204_483, "discriminator": 1_053_825},
+    "infogan": {"generator": 6_652_481, "discriminator": 6_559_169, "recognition": 133_262},
+    "pix2pix": {"generator": 54_414_019, "discriminator": 2_768_705},
+    "cyclegan": {
+        "generator_ab": 11_378_179, "generator_ba": 11_378_179,
+        "discriminator_a": 2_764_737, "discriminator_b": 2_764_737,
+    },
+    "srgan": {"generator": 1_550_659, "discriminator": 23_565_505},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_parameter_counts_equal_the_papers(name):
+    assert dict(zoo.info(name).networks) == PAPER_COUNTS[name]
+    assert list(zoo.info(name).networks) == list(PAPER_COUNTS[name])
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_fit_takes_dicts_tuples_tensors_and_arrays(name):
+    model = tiny(name)
+    required = [field for field in model.batch_spec.values() if not field.optional]
+    forms = [dict, tuple, *(["tensor"] if len(required) == 1 else [])]
+    for form in forms:
+        history = model.fit(make_dataset(model, steps=2, form=form), verbose=0).history
+        assert set(model.log_names) <= set(history)
+        assert all(np.isfinite(values).all() for values in history.values())
+    assert int(model.step.numpy()) == 2 * len(forms)
+    arrays = make_fields(model, 4 * model.batches_per_step)
+    model.fit(arrays, batch_size=4, verbose=0)
+    assert int(model.step.numpy()) == 2 * len(forms) + 1
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_each_update_moves_its_own_player_and_nothing_else(name):
+    model, moved = tiny(name), {}
+    batch = model.named(make_fields(model, 4 * model.batches_per_step))
+    plain_update = model.update
+
+    def trainable():
+        return {n: [v.numpy() for v in net.trainable_variables] for n, net in model.networks.items()}
+
+    def watched_update(player, tape, loss):
+        before = trainable()
+        plain_update(player, tape, loss)
+        after = trainable()
+        changed = {n for n in before if any((a != b).any() for a, b in zip(before[n], after[n]))}
+        moved.setdefault(player, set()).update(changed)
+
+    object.__setattr__(model, "update", watched_update)
+    for phase, first_step in model.phases:
+        model.step.assign(first_step)
+        model.phase = phase
+        model.before_training(first_step + 1)
+        model.train_step(dict(batch))
+    assert moved == {player: set(networks) for player, networks in model.players.items()}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_inference_has_the_right_shape_range_and_seed(name):
+    model = tiny(name)
+    if hasattr(model, "generate"):
+        images = model.generate(3, seed=5)
+        field = next(iter(model.batch_spec.values()))
+        assert images.shape == (3, *field.shape)
+        np.testing.assert_array_equal(images, model.generate(3, seed=5))
+        assert np.abs(images - model.generate(3, seed=6)).max() > 0
+        low, high = field.value_range
+    elif hasattr(model, "translate"):
+        first = next(iter(model.batch_spec))
+        pictures = make_fields(model, 2)[first]
+        images, (low, high) = model.translate(pictures), (-1, 1)
+        assert images.shape == pictures.shape
+        np.testing.assert_array_equal(images, model.translate(pictures))
+    else:
+        images, (low, high) = model.upscale(np.random.default_rng(0).uniform(0, 1, (2, 10, 14, 3))), (-1, 1)
+        assert images.shape == (2, 10 * model.config.scale, 14 * model.config.scale, 3)
+    assert images.dtype == np.float32
+    assert images.min() >= low
+    assert images.max() <= high
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_keras_file_keeps_everything_and_resumes_exactly(name, tmp_path):
+    uninterrupted = tiny(name)
+    uninterrupted.fit(make_dataset(uninterrupted, steps=2, seed=1), verbose=0)
+    uninterrupted.save(tmp_path / "model.keras")
+    uninterrupted.save_weights(tmp_path / "model.weights.h5")
+
+    loaded, resumed = keras.models.load_model(tmp_path / "model.keras"), tiny(name, seed=0)
+    resumed.load_weights(tmp_path / "model.weights.h5")
+    assert loaded.config == uninterrupted.config
+    for model in (loaded, resumed):
+        assert difference(snapshot(uninterrupted), snapshot(model)) == 0.0
+    for model in (uninterrupted, loaded, resumed):
+        model.fit(make_dataset(model, steps=2, seed=2), verbose=0)
+    for model in (loaded, resumed):
+        assert difference(snapshot(uninterrupted), snapshot(model)) == 0.0
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_two_replicas_train_to_the_weights_of_one(name, mirrored):
+    single = tiny(name, sync_batch_norm=True)
+    single.fit(make_dataset(single, steps=3), verbose=0)
+    with mirrored.scope():
+        double = tiny(name, sync_batch_norm=True)
+    double.fit(make_dataset(double, steps=3), verbose=0)
+    assert difference(snapshot(single), snapshot(double)) < 1e-5
+    for scalar in single.log_names:
+        one, two = (float(getattr(m, f"{scalar}_tracker").result()) for m in (single, double))
+        assert one == pytest.approx(two, abs=1e-4)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_mixed_precision_keeps_outputs_float32_and_losses_finite(name):
+    model = tiny(name, precision="mixed_float16")
+    history = model.fit(make_dataset(model, steps=2), verbose=0).history
+    assert all(np.isfinite(values).all() for values in history.values())
+    assert all(tf.as_dtype(o.dtype) == tf.float32 for n in model.networks.values() for o in tf.nest.flatten(n.outputs)
+               if o.dtype in ("float16", "float32") and o is n.outputs[0])  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_evaluate_reports_the_same_scalars_and_moves_nothing(name):
+    model = tiny(name)
+    before = [v.numpy().copy() for network in model.networks.values() for v in network.variables]
+    logs = model.evaluate(make_dataset(model, steps=1), verbose=0, return_dict=True)
+    assert set(logs) == set(model.log_names)
+    after = [v.numpy() for network in model.networks.values() for v in network.variables]
+    assert all((a == b).all() for a, b in zip(before, after))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_savedmodel_of_the_public_network_gives_the_same_pictures(name, tmp_path):
+    model = tiny(name)
+    inputs = example_inputs(model)
+    expected = model.run(inputs)
+    model.export(str(tmp_path / "saved"), verbose=False)
+    loaded = tf.saved_model.load(str(tmp_path / "saved"))
+    np.testing.assert_allclose(loaded.serve(inputs), expected, atol=1e-5)
+
+
+def example_inputs(model):
+    if hasattr(model, "sample_inputs"):
+        return np.asarray(model.sample_inputs(2, seed=3))
+    field = model.batch_spec.get("low_resolution") or next(iter(model.batch_spec.values()))
+    return np.random.default_rng(0).uniform(*field.value_range, (2, *field.shape)).astype("float32")
