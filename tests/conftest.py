@@ -60,6 +60,7 @@ def difference(a, b):
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def mirrored():
+    # One for all tests: two strategies over the same devices number their collective operations alike.
     return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])

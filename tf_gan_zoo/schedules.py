@@ -1,0 +1,44 @@
+"""Learning-rate schedules that Keras does not have."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+
+@keras.saving.register_keras_serializable("tf_gan_zoo")
+class LinearDecay(keras.optimizers.schedules.LearningRateSchedule):
+    """Constant for `constant_steps`, then falling in a straight line to 0 over `decay_steps`, then 0.
+
+    Args:
+        initial_learning_rate: rate at the beginning.
+        constant_steps: updates at that rate, 0 or more.
+        decay_steps: updates from there to rate 0, at least 1.
+
+    Raises:
+        ValueError: for a negative `constant_steps` or a `decay_steps` below 1.
+    """
+
+    def __init__(self, initial_learning_rate: float, constant_steps: int, decay_steps: int) -> None:
+        super().__init__()
+        if constant_steps < 0 or decay_steps < 1:
+            raise ValueError(
+                "LinearDecay needs constant_steps >= 0 and decay_steps >= 1, "
+                f"got {constant_steps} and {decay_steps}."
+            )
+        self.initial_learning_rate = initial_learning_rate
+        self.constant_steps, self.decay_steps = constant_steps, decay_steps
+
+    def __call__(self, step: int | tf.Tensor) -> tf.Tensor:
+        decayed = tf.cast(step, tf.float32) - self.constant_steps
+        remaining = tf.clip_by_value(1.0 - decayed / self.decay_steps, 0.0, 1.0)
+        return self.initial_learning_rate * remaining
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            "initial_learning_rate": self.initial_learning_rate,
+            "constant_steps": self.constant_steps,
+            "decay_steps": self.decay_steps,
+        }
