@@ -63,13 +63,15 @@ def read_paired(request: Request) -> Source:
     root = existing_path(request, "paired")
     if not any((base / "A").is_dir() or (base / "B").is_dir() for base in [root, *_bases(root)]):
         return _side_by_side(root, request.split)
+    if (root / "A").is_dir() or (root / "B").is_dir():
+        _check_folders(root, [root / "A", root / "B"])
     inputs, targets = (_by_stem(root, request.split, domain) for domain in "AB")
     if not set(inputs) & set(targets):
         raise DatasetError(
             f"{root}: A/ and B/ have no name in common in split {request.split!r} "
             f"({len(inputs)} and {len(targets)} pictures). Partners need the same name."
         )
-    _warn_of_missing(root, inputs, targets)
+    _report_missing(root, inputs, targets, request.strict)
     stems = sorted(set(inputs) & set(targets))
     return Source({
         "inputs": [ImageFile(inputs[s]) for s in stems],
@@ -183,15 +185,17 @@ def _by_stem(root: Path, split: str, domain: str) -> dict[str, str]:
     return {name.with_suffix("").as_posix(): str(base / name) for base, name in pairs}
 
 
-def _warn_of_missing(root: Path, inputs: dict, targets: dict) -> None:
+def _report_missing(root: Path, inputs: dict, targets: dict, strict: bool) -> None:
     lonely = [inputs.get(s) or targets[s] for s in sorted(set(inputs) ^ set(targets))]
-    if lonely:
-        more = f" and {len(lonely) - 20} more" if len(lonely) > 20 else ""
-        warnings.warn(
-            f"{root}: {len(lonely)} picture(s) without a partner are left out: "
-            f"{', '.join(lonely[:20])}{more}.",
-            stacklevel=2,
-        )
+    if not lonely:
+        return
+    more = f" and {len(lonely) - 20} more" if len(lonely) > 20 else ""
+    message = (
+        f"{root}: {len(lonely)} picture(s) without a partner: {', '.join(lonely[:20])}{more}."
+    )
+    if strict:
+        raise DatasetError(f"{message} Add the partners, or leave out strict=True.")
+    warnings.warn(f"{message} They are left out.", stacklevel=2)
 
 
 def _check_folders(root: Path, folders: list[Path]) -> None:

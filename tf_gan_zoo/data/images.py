@@ -181,8 +181,8 @@ class Pictures:
             try:
                 return self._load((index + offset) % self._num)
             except _UNREADABLE as error:
-                warnings.warn(f"A picture cannot be read, its neighbour stands in: {error}",
-                              stacklevel=2)  # fmt: skip
+                if offset == 0:
+                    warnings.warn(f"Cannot be read, a neighbour stands in: {error}", stacklevel=2)
         raise DatasetError("100 pictures in a row cannot be read any more; check the disk.")
 
 

@@ -179,7 +179,7 @@ def open_dataset(
     _check_arguments(view, channels, batch_size, split, value_range, cache)
     size = _size(image_size, "image_size")
     shared, own = _split_options(name, view, options)
-    source = read_source(name, Request(None, view, split, size, channels), own)
+    source = read_source(name, Request(None, view, split, size, channels, strict), own)
     channels = channels or _source_channels(source)
     fit = _fit(size, channels, view, split == "train", shared)
     plan = BatchPlan(
@@ -513,7 +513,7 @@ def _check_choice(what: str, given: Any, valid: Any) -> None:
 def _size(size: int | Size | None, what: str) -> Size | None:
     if size is None:
         return None
-    pair = (size, size) if isinstance(size, (int, np.integer)) else tuple(size)
+    pair = size if isinstance(size, (tuple, list)) else (size, size)
     if len(pair) != 2 or not all(isinstance(s, (int, np.integer)) and s > 0 for s in pair):
         raise DatasetError(f"{what} must be pixels or (height, width) in pixels, got {size!r}.")
     return int(pair[0]), int(pair[1])
@@ -575,7 +575,7 @@ def _fit(
     if shared.load_size is not None and training:
         load = shared.load_size
         if isinstance(load, (int, np.integer)):
-            load = tuple(max(side, round(side * load / min(size))) for side in size)
+            load = tuple(round(side * load / min(size)) for side in size)
         load = _size(load, "load_size")
         if load[0] < size[0] or load[1] < size[1]:
             raise DatasetError(f"load_size {load} must not be smaller than image_size {size}.")

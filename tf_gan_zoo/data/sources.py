@@ -36,6 +36,7 @@ class Request:
         split: "train", "test", "val" or "all"; a source may know fewer.
         image_size: `(height, width)` in pixels, `None` for the source's own.
         channels: 1, 3 or `None` for the source's own.
+        strict: Whether incomplete data are an error instead of a warning.
     """
 
     path: str | None
@@ -43,6 +44,7 @@ class Request:
     split: str
     image_size: tuple[int, int] | None
     channels: int | None
+    strict: bool = False
 
 
 @dataclasses.dataclass
