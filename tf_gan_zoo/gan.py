@@ -21,6 +21,7 @@ import tensorflow as tf
 from tf_gan_zoo import fitting, random
 from tf_gan_zoo.batch_spec import BatchSpec
 from tf_gan_zoo.config import Config
+from tf_gan_zoo.metrics import tasks
 
 
 class NamedBatch(dict[str, tf.Tensor]):
@@ -111,12 +112,25 @@ class GAN(keras.Model):
         """Logs of one validation batch; nothing is updated."""
         raise TypeError(f"{type(self).__name__} defines no test_step, so evaluate() has nothing to report.")
 
+    def measure(self, examples: Mapping[str, np.ndarray]) -> dict[str, float]:
+        """How well the model does its task on held-out examples; a name ending in _baseline is to be beaten.
+
+        Args:
+            examples: fields of `batch_spec` and, where the data have them, "labels".
+        """
+        return {}
+
     # ---------------------------------------------------------------- networks
 
     @property
     def networks(self) -> Mapping[str, keras.Model]:
         """The trained networks by name, in order (read-only)."""
         return MappingProxyType({name: getattr(self, name) for name in self._network_names})
+
+    @property
+    def averaged_networks(self) -> Mapping[str, keras.Model]:
+        """The averaged copies, named NETWORK_ema (read-only)."""
+        return MappingProxyType({name: getattr(self, name) for name in self._ema_names})
 
     def public_network(self) -> keras.Model:
         """The network users get pictures from: its averaged copy where the paper keeps one."""
@@ -404,6 +418,14 @@ class AdversarialGAN(GAN):
         if num_samples < 1:
             raise ValueError(f"num_samples must be at least 1, got {num_samples}.")
         return self.run(self.sample_inputs(num_samples, seed, **conditions), batch_size)
+
+
+    def measure(self, examples: Mapping[str, np.ndarray]) -> dict[str, float]:
+        """Which classes as many samples as there are labelled examples fall into, by nearest neighbour."""
+        if "labels" not in examples or "images" not in examples:
+            return {}
+        samples = self.generate(len(examples["images"]), seed=0)
+        return tasks.class_coverage(samples, examples["images"], examples["labels"])
 
 
 def _with_named_fields(step: Any) -> Any:
