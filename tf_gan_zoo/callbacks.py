@@ -1,0 +1,465 @@
+"""Keras callbacks of a training run: exact checkpoints, pictures, history, speed, and a sentinel.
+
+All of them work with plain `fit`; `train.py` puts them together in this order: what adds to the logs, what
+judges, what draws, what writes, and the checkpoint last, so that whatever a checkpoint stands for has been
+written before it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import sys
+import time
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import keras
+import numpy as np
+
+from tf_gan_zoo import present
+
+LATEST = "latest.weights.h5"
+LAST_GOOD = "last_good.weights.h5"
+
+
+def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
+    """Lets `write` make a file beside `path`, then puts it in place in one step.
+
+    Keras writes weights in place: a process killed while it does so would leave half a file and no old one.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".writing-{path.name}")
+    write(temporary)
+    with open(temporary, "rb+") as file:
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+class _StepCallback(keras.callbacks.Callback):
+    """Knows the model's step on the host, without asking the device after every batch.
+
+    Attributes:
+        step: training steps done so far, over all runs that led here.
+    """
+
+    step = 0
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self.step = self._epoch_start = int(self.model.step.numpy())
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        self.step = self._epoch_start + batch + 1
+        self.after_step(batch, logs or {})
+
+    def after_step(self, batch: int, logs: dict[str, float]) -> None:
+        """Called after each step, when `self.step` is up to date."""
+
+
+# -------------------------------------------------------------------- interruption
+
+
+class Interrupted(Exception):
+    """Training was stopped by a signal after its state had been saved.
+
+    Attributes:
+        signum: the signal's number.
+        step: training steps in the checkpoint.
+    """
+
+    def __init__(self, signum: int, step: int) -> None:
+        super().__init__(f"interrupted by {signal.Signals(signum).name} after step {step}")
+        self.signum, self.step = signum, step
+
+
+class Interruption:
+    """Catches Ctrl-C and SIGTERM, so that the running step can end and be saved.
+
+    A second signal acts as if nothing had been caught.
+    """
+
+    SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+    def __init__(self) -> None:
+        self.signum: int | None = None
+
+    @contextmanager
+    def caught(self) -> Iterator[Interruption]:
+        """Catches signals inside the `with` block; outside the main thread it does nothing."""
+        try:
+            before = {number: signal.signal(number, self._catch) for number in self.SIGNALS}
+        except ValueError:  # Python lets only the main thread handle signals
+            before = {}
+        self._before = before
+        try:
+            yield self
+        finally:
+            self._restore()
+
+    def _catch(self, signum: int, frame: FrameType | None) -> None:
+        self.signum = signum
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+
+# -------------------------------------------------------------------- checkpoints
+
+
+class Checkpoint(_StepCallback):
+    """Keeps the whole state of a run in `latest`, and the last state found healthy in `last_good`.
+
+    Both are complete weights files (networks, averages, optimizers, seeds, step and the running means of the
+    epoch) and each is replaced in one step. A state that holds NaN is never written.
+
+    Args:
+        folder: where the files go; None writes nothing (workers other than the chief).
+        every: training steps between checkpoints; the end of each epoch always is one.
+        sentinel: says whether a state is healthy; without one every finite state is.
+        interruption: when it has caught a signal, the state is saved and `Interrupted` raised.
+    """
+
+    def __init__(
+        self, folder: Path | None, *, every: int | None = None, sentinel: Sentinel | None = None,
+        interruption: Interruption | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.folder = None if folder is None else Path(folder)
+        self.every = every
+        self._sentinel = sentinel
+        self._interruption = interruption or Interruption()
+
+    def after_step(self, batch: int, logs: dict[str, float]) -> None:
+        if batch + 1 == self.params.get("steps"):
+            return  # the end of the epoch saves this step, after the epoch's record has been written
+        if self._interruption.signum or (self.every and self.step % self.every == 0):
+            self._save()
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self._save()
+
+    def _save(self) -> None:
+        if self.folder is not None:
+            self._write()
+        if self._interruption.signum:
+            raise Interrupted(self._interruption.signum, self.step)
+
+    def _write(self) -> None:
+        if not _finite(self.model):
+            return
+        latest = self.folder / LATEST
+        write_atomically(latest, self.model.save_weights)
+        if self._sentinel is None or self._sentinel.healthy:
+            write_atomically(self.folder / LAST_GOOD, lambda path: _link(latest, path))
+
+
+def _link(source: Path, target: Path) -> None:
+    """A second name for a file that is only ever replaced; a copy where the file system has no links."""
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def _finite(model: keras.Model) -> bool:
+    return all(np.isfinite(np.asarray(v, "float32")).all() for v in model.trainable_variables)
+
+
+class RunningMeans(keras.callbacks.Callback):
+    """Goes on with the means of an epoch that was interrupted; Keras would begin them anew.
+
+    Made after the checkpoint has been loaded, it gives back the metrics' state when the first epoch begins.
+    """
+
+    def __init__(self, model: keras.Model) -> None:
+        super().__init__()
+        self._state = [(v, np.asarray(v)) for metric in model.metrics for v in metric.variables]
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        for variable, value in self._state:
+            variable.assign(value)
+        self._state = []
+
+
+# -------------------------------------------------------------------- speed, history, pictures
+
+
+class Throughput(keras.callbacks.Callback):
+    """Adds `images_per_second` to the logs, where progress bars and other callbacks find it.
+
+    The first step of a run, which traces and compiles, does not count.
+
+    Args:
+        images_per_step: examples in one training step, over all replicas.
+    """
+
+    def __init__(self, images_per_step: int) -> None:
+        super().__init__()
+        self._images_per_step = images_per_step
+        self._warm = False
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self._start, self._first, self._last = time.perf_counter(), -1, -1
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        self._last = batch
+        if logs is not None:
+            logs["images_per_second"] = self._rate()
+        if not self._warm:
+            self._warm, self._start, self._first = True, time.perf_counter(), batch
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        if logs is not None:
+            logs["images_per_second"] = self._rate()
+
+    def _rate(self) -> float:
+        steps = self._last - self._first
+        return round(steps * self._images_per_step / max(time.perf_counter() - self._start, 1e-9), 1)
+
+
+class HistoryFile(_StepCallback):
+    """Appends one JSON row per epoch: epoch (from 1), step, the logs, and seconds for how many steps.
+
+    Args:
+        path: the file, one JSON object per line.
+        sentinel: its findings of the epoch go into the row.
+    """
+
+    def __init__(self, path: Path, sentinel: Sentinel | None = None) -> None:
+        super().__init__()
+        self.path = Path(path)
+        self._sentinel = sentinel
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        super().on_epoch_begin(epoch, logs)
+        self._clock = time.perf_counter()
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        scalars = {name: _json_number(value) for name, value in (logs or {}).items()}
+        timed = {"steps": self.step - self._epoch_start, "seconds": round(time.perf_counter() - self._clock, 3)}
+        row = {"epoch": epoch + 1, "step": self.step, **scalars, **timed}
+        found = [] if self._sentinel is None else self._sentinel.found_since(self._epoch_start)
+        if found:
+            row["failures"] = [failure.message for failure in found]
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+
+def read_history(path: Path) -> list[dict[str, Any]]:
+    """The rows of a history file; a last line that a killed process left unfinished is ignored."""
+    rows = []
+    for line in Path(path).read_text(encoding="utf-8").splitlines() if Path(path).exists() else []:
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return rows
+
+
+def trim_history(path: Path, step: int) -> None:
+    """Drops the rows of epochs that ended after `step`: they are about to be trained again."""
+    rows = [row for row in read_history(path) if row["step"] <= step]
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    write_atomically(Path(path), lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def _json_number(value: Any) -> float | None:
+    """JSON has no NaN; a scalar that is not finite becomes null."""
+    value = float(np.asarray(value).reshape(()))
+    return value if np.isfinite(value) else None
+
+
+class SampleGrid(keras.callbacks.Callback):
+    """Draws what the model makes of the same inputs after every epoch, as epoch_0001.png and so on.
+
+    Args:
+        folder: where the pictures go.
+        held_out: fields of a batch, for models that turn pictures into pictures.
+        count: samples of a model that needs no input.
+        seed: of the samples' inputs.
+    """
+
+    def __init__(
+        self, folder: Path, held_out: Mapping[str, np.ndarray] | None = None, *, count: int = 64,
+        seed: int = 0,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.folder, self._held_out = Path(folder), held_out
+        self._count, self._seed = count, seed
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self.draw(self.model, f"epoch_{epoch + 1:04d}.png")
+
+    def draw(self, model: keras.Model, name: str) -> None:
+        """Writes one picture now."""
+        picture = present.sample_picture(model, self._held_out, count=self._count, seed=self._seed)
+        if picture is not None:
+            path = self.folder / name
+            write_atomically(path, lambda temporary: present.save_png(picture, temporary))
+
+
+# -------------------------------------------------------------------- sentinel
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One way in which training went wrong.
+
+    Attributes:
+        kind: "not finite", "discriminator stuck" or "collapsed".
+        step: the training step at which it was seen.
+        message: what was seen, with names and numbers.
+    """
+
+    kind: str
+    step: int
+    message: str
+
+
+class Sentinel(_StepCallback):
+    """Watches for the ways in which GAN training dies quietly.
+
+    * not finite: a logged scalar is NaN or infinite (looked at after every step; Keras logs the epoch's
+      running means, which a single NaN makes NaN at that very step);
+    * discriminator stuck: for `patience` epochs in which its optimizer worked, its weights did not move, or
+      its loss stayed within `tolerance`, or below `zero`, where the generator has nothing left to learn from;
+    * collapsed: samples from different latents have become one and the same picture, or still are after
+      `patience` epochs (an untrained generator draws the same gray from all).
+
+    Each finding is reported once, when it begins. `healthy` turns true again when stuck or collapsed training
+    recovers; NaN stays.
+
+    Args:
+        stop: end training at the first failure.
+        patience: epochs for which a discriminator must look stuck, or a generator may draw one picture.
+        tolerance: a loss that moves by less than this part of its size stands still.
+        zero: a discriminator loss below this is no loss.
+        spread: samples whose standard deviation over the batch, averaged over pixels, is below this part of
+            the output range are one picture.
+        num_samples: how many samples are compared.
+        report: receives each message; standard error by default.
+    """
+
+    def __init__(
+        self, *, stop: bool = False, patience: int = 3, tolerance: float = 1e-4, zero: float = 1e-3,
+        spread: float = 0.005, num_samples: int = 16, report: Callable[[str], None] | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.stop, self.patience, self.tolerance, self.zero = stop, patience, tolerance, zero
+        self.spread, self.num_samples = spread, num_samples
+        self._report = report or _to_stderr
+        self.failures: list[Failure] = []
+        self._current: set[str] = set()
+        self._losses: dict[str, list[float]] = {}
+        self._frozen_epochs: dict[str, int] = {}
+        self._epochs_left_to_spread = patience
+
+    @property
+    def healthy(self) -> bool:
+        """True while nothing is wrong."""
+        return not self._current
+
+    def found_since(self, step: int) -> list[Failure]:
+        """The failures seen after `step`."""
+        return [failure for failure in self.failures if failure.step > step]
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        super().on_epoch_begin(epoch, logs)
+        self._before = {player: self._state(player) for player in self._judges()}
+
+    def after_step(self, batch: int, logs: dict[str, float]) -> None:
+        bad = next((name for name, value in logs.items() if not np.isfinite(value)), None)
+        if bad is not None:
+            self._set("not finite", f"{bad} is {_kind_of(logs[bad])}")
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        if "not finite" in self._current:
+            return
+        self._set("discriminator stuck", self._stuck(logs or {}))
+        self._set("collapsed", self._collapsed())
+
+    def _set(self, kind: str, problem: str | None) -> None:
+        """Notes that a kind of failure is there, or is not; reports it when it begins."""
+        if problem is None:
+            self._current.discard(kind)
+        elif kind not in self._current:
+            self._current.add(kind)
+            self.failures.append(Failure(kind, self.step, f"{kind} at step {self.step}: {problem}"))
+            self._report(f"sentinel: {self.failures[-1].message}.{' Training stops.' * self.stop}")
+        if problem is not None and self.stop:
+            self.model.stop_training = True
+
+    def _judges(self) -> list[str]:
+        return [p for p in self.model.players if "discriminator" in p or "critic" in p]
+
+    def _state(self, player: str) -> tuple[int, tuple[int, ...]]:
+        """How often a player's optimizer worked, and numbers that change when its weights do."""
+        weights = tuple(zlib.crc32(np.asarray(v).tobytes()) for v in self.model.player_variables(player))
+        return int(np.asarray(self.model.player_optimizer(player).iterations)), weights
+
+    def _stuck(self, logs: Mapping[str, float]) -> str | None:
+        states = {player: self._state(player) for player in self._judges()}
+        trained = [player for player in states if states[player][0] > self._before[player][0]]
+        if not trained:  # a phase in which only the generator learns
+            self._losses.clear()
+            return None
+        for player in trained:
+            frozen = states[player][1] == self._before[player][1]
+            self._frozen_epochs[player] = self._frozen_epochs.get(player, 0) + 1 if frozen else 0
+            if self._frozen_epochs[player] >= self.patience:
+                return f"the weights of {player} have not moved for {self.patience} epochs"
+        return self._still_loss(logs)
+
+    def _still_loss(self, logs: Mapping[str, float]) -> str | None:
+        for name in filter(_is_judge_loss, logs):
+            values = self._losses.setdefault(name, [])
+            values.append(float(logs[name]))
+            recent = values[-self.patience :]
+            if len(recent) < self.patience:
+                continue
+            if max(map(abs, recent)) < self.zero:
+                return f"{name} has been about 0 for {self.patience} epochs, so the generator learns nothing"
+            if max(recent) - min(recent) <= self.tolerance * max(map(abs, recent)):
+                return f"{name} has stood at {recent[-1]:.6g} for {self.patience} epochs"
+        return None
+
+    def _collapsed(self) -> str | None:
+        if not hasattr(self.model, "generate"):
+            return None
+        samples = np.asarray(self.model.generate(self.num_samples, seed=0))
+        if samples.ndim < 3 or not np.issubdtype(samples.dtype, np.floating):
+            return None
+        spread = float(samples.std(axis=0).mean()) / 2.0  # the zoo's models draw in [-1, 1]
+        if spread >= self.spread:
+            self._epochs_left_to_spread = 0
+            return None
+        self._epochs_left_to_spread -= 1
+        if self._epochs_left_to_spread > 0:
+            return None
+        return (
+            f"{self.num_samples} samples are one picture (they differ by {spread:.2%} of the range, "
+            f"at least {self.spread:.2%} is expected)"
+        )
+
+
+def _is_judge_loss(name: str) -> bool:
+    return re.fullmatch(r"(d|c|critic|discriminator)_(\w+_)?loss", name) is not None
+
+
+def _kind_of(value: float) -> str:
+    return "NaN" if np.isnan(value) else "infinite"
+
+
+def _to_stderr(message: str) -> None:
+    print(f"\n{message}", file=sys.stderr, flush=True)

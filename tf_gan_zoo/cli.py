@@ -1,0 +1,227 @@
+"""The program `tf-gan-zoo`. Commands import TensorFlow when they run, so that `--help` answers at once."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+app = typer.Typer(
+    name="tf-gan-zoo", help="Generative adversarial networks as Keras models.", no_args_is_help=True,
+    add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)  # fmt: skip
+
+Name = Annotated[str, typer.Argument(help="A model (dcgan), a recipe (dcgan.glyphs) or a run folder.")]
+Weights = Annotated[str, typer.Option(help='"pretrained", "none" or the path of a weights file.')]
+OutPath = Annotated[Optional[Path], typer.Option("--out", help="Where the result goes.")]  # noqa: UP045
+
+
+@app.callback()
+def _program(
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
+) -> None:
+    """Generative adversarial networks as Keras models: train, look, use."""
+
+
+@app.command("list")
+def list_models(
+    task: Annotated[Optional[str], typer.Option(help="Only models for this task.")] = None,  # noqa: UP045
+) -> None:
+    """Models with their task, paper and recipes."""
+    from tf_gan_zoo import registry, zoo
+
+    table = Table("model", "task", "paper", "recipes", box=None)
+    for name in zoo.list_models(task):
+        spec = registry.get_spec(name)
+        paper = f"{spec.paper.title} ({spec.paper.year})"
+        table.add_row(name, ", ".join(spec.tasks), paper, "\n".join(zoo.list_recipes(name)))
+    Console().print(table)
+
+
+@app.command()
+def info(name: Annotated[str, typer.Argument(help="A model.")]) -> None:
+    """Paper, networks, recipes and default config of a model."""
+    import yaml
+
+    from tf_gan_zoo import zoo
+
+    facts = zoo.info(name.partition(".")[0])
+    arxiv = f", arXiv:{facts.paper.arxiv}" if facts.paper.arxiv else ""
+    typer.echo(f"{facts.name}: {', '.join(facts.tasks)}")
+    typer.echo(f"paper: {facts.paper.authors}, {facts.paper.title!r}, {facts.paper.year}{arxiv}")
+    typer.echo(f"recipes: {', '.join(facts.recipes) or 'none'}")
+    typer.echo("trainable weights at paper size:")
+    for network, count in facts.networks.items():
+        typer.echo(f"  {network}: {count:,}")
+    config = zoo.resolve(name)[1]
+    typer.echo("config:\n" + _indented(yaml.safe_dump(config.to_dict(), sort_keys=False)))
+
+
+@app.command()
+def datasets() -> None:
+    """Names of the data sources that --data takes."""
+    from tf_gan_zoo import data
+
+    typer.echo("\n".join(data.list_sources()))
+
+
+@app.command()
+def train(
+    name: Annotated[str, typer.Argument(help="A model or a recipe.")],
+    out: Annotated[Optional[Path], typer.Option(help="Run folder.")] = None,  # noqa: UP045
+    data: Annotated[Optional[str], typer.Option(help="Data set, e.g. glyphs or folder:DIR.")] = None,  # noqa: UP045
+    settings: Annotated[Optional[list[str]], typer.Option("--set", help="FIELD=VALUE.")] = None,  # noqa: UP045
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved recipe only.")] = False,
+    strategy: Annotated[str, typer.Option(help="auto, one, mirrored or multi_worker.")] = "auto",
+    weights: Annotated[Optional[str], typer.Option(help='Start from "pretrained" or a file.')] = None,  # noqa: UP045
+    checkpoint_every: Annotated[
+        Optional[int], typer.Option(min=1, help="Steps between checkpoints (also every epoch).")  # noqa: UP045
+    ] = None,
+    stop_on_failure: Annotated[
+        bool, typer.Option("--stop-on-failure", help="Stop on NaN, a stuck discriminator or a collapse.")
+    ] = False,
+    deterministic: Annotated[
+        bool, typer.Option("--deterministic", help="Repeatable bit for bit; slower.")
+    ] = False,
+) -> None:  # fmt: skip
+    """Train a model or recipe into a run folder."""
+    from tf_gan_zoo import config, zoo
+
+    values = config.parse_settings(settings or [])
+    if dry_run:
+        _print_recipe(name, *zoo.resolve(name, {**values, **({"data": data} if data else {})}))
+        return
+    if out is None:
+        raise typer.BadParameter("name a folder for the run, e.g. --out runs/a.", param_hint="--out")
+    from tf_gan_zoo import callbacks
+    from tf_gan_zoo import train as training
+
+    try:
+        folder = training.train(
+            name, data=data, settings=values, out=out, resume=resume, strategy=strategy, weights=weights,
+            checkpoint_every=checkpoint_every, stop_on_failure=stop_on_failure, deterministic=deterministic,
+            command=_command_line(),
+        )  # fmt: skip
+    except callbacks.Interrupted as interrupted:
+        options = [f"--checkpoint-every={checkpoint_every}"] * bool(checkpoint_every)
+        options += ["--stop-on-failure"] * stop_on_failure + ["--deterministic"] * deterministic
+        typer.echo(f"\nSaved after step {interrupted.step}. To go on:")
+        typer.echo(training.resume_command(name, out, strategy, *options))
+        raise typer.Exit(128 + interrupted.signum) from None
+    typer.echo(f"Finished: {folder}")
+
+
+@app.command()
+def sample(
+    name: Name,
+    out: OutPath = None,
+    weights: Weights = "pretrained",
+    seed: Annotated[int, typer.Option(help="The same seed gives the same pictures.")] = 0,
+    count: Annotated[int, typer.Option(min=1, help="Number of pictures.")] = 64,
+    labels: Annotated[Optional[str], typer.Option(help="Classes, e.g. 0,1,2; repeated as needed.")] = None,  # noqa: UP045
+) -> None:
+    """Write a grid of generated pictures as PNG."""
+    from tf_gan_zoo import present
+    from tf_gan_zoo import train as training
+
+    model = training.load_model(name, _no_weights(weights))
+    target = out or Path(f"{Path(name).name}.png")
+    present.save_png(training.sample_grid(model, count, seed, _labels(labels)), target)
+    typer.echo(str(target))
+
+
+@app.command()
+def interpolate(
+    name: Name,
+    out: OutPath = None,
+    weights: Weights = "pretrained",
+    seed: Annotated[int, typer.Option(help="The same seed gives the same walk.")] = 0,
+) -> None:
+    """Write a closed walk through latent space as GIF."""
+    from tf_gan_zoo import present
+    from tf_gan_zoo import train as training
+
+    model = training.for_task(training.load_model(name, _no_weights(weights)), "generate")
+    target = out or Path(f"{Path(name).name}.gif")
+    typer.echo(str(present.save_gif(present.latent_walk(model, seed=seed), target)))
+
+
+@app.command()
+def translate(
+    name: Name,
+    source: Annotated[Path, typer.Argument(help="A picture, or a folder of pictures.")],
+    out: OutPath = None,
+    weights: Weights = "pretrained",
+    direction: Annotated[Optional[str], typer.Option(help="a_to_b or b_to_a.")] = None,  # noqa: UP045
+    suffix: Annotated[str, typer.Option(help="Added to each file's name.")] = "_translated",
+) -> None:
+    """Turn pictures into the other domain; results lie beside them unless --out names a folder."""
+    from tf_gan_zoo import train as training
+
+    model = training.load_model(name, _no_weights(weights))
+    for path in training.translate_files(model, source, out, suffix, direction):
+        typer.echo(str(path))
+
+
+@app.command()
+def upscale(
+    name: Name,
+    source: Annotated[Path, typer.Argument(help="A picture, or a folder of pictures.")],
+    out: OutPath = None,
+    weights: Weights = "pretrained",
+    suffix: Annotated[str, typer.Option(help="Added to each file's name.")] = "_upscaled",
+) -> None:
+    """Enlarge pictures; results lie beside them unless --out names a folder."""
+    from tf_gan_zoo import train as training
+
+    model = training.load_model(name, _no_weights(weights))
+    for path in training.upscale_files(model, source, out, suffix):
+        typer.echo(str(path))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the program; errors of ours become one line and exit status 2, with --debug a traceback."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in arguments
+    try:
+        app(args=[word for word in arguments if word != "--debug"], prog_name="tf-gan-zoo")
+    except Exception as error:
+        if debug or not type(error).__module__.startswith("tf_gan_zoo"):
+            raise
+        Console(stderr=True, soft_wrap=True).print(f"[red]error: {escape(str(error))}[/red]", highlight=False)
+        raise SystemExit(2) from None
+
+
+def _print_recipe(name: str, spec, config) -> None:
+    import yaml
+
+    typer.echo(f"# {name}: {spec.paper.title} ({spec.paper.year})")
+    typer.echo(yaml.safe_dump(config.to_dict(), sort_keys=False, allow_unicode=True), nl=False)
+
+
+def _command_line() -> str:
+    return shlex.join(["tf-gan-zoo", *sys.argv[1:]])
+
+
+def _no_weights(weights: str) -> str | None:
+    return None if weights == "none" else weights
+
+
+def _labels(text: str | None) -> list[int] | None:
+    try:
+        return None if text is None else [int(word) for word in text.split(",")]
+    except ValueError:
+        raise typer.BadParameter(f"expected whole numbers, e.g. 0,1,2, got {text!r}.") from None
+
+
+def _indented(text: str) -> str:
+    return "".join(f"  {line}\n" for line in text.splitlines())

@@ -1,0 +1,339 @@
+"""How results are shown: grids, strips of pictures side by side, latent walks. NumPy and Pillow only."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+#: Endings of the files that `picture_files` finds in a folder.
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
+_BACKGROUND, _INK = 255, 0
+_TEXT_HEIGHT = 14
+
+
+class PictureError(ValueError):
+    """Pictures that cannot be shown, read or written; the message says what to do."""
+
+
+# -------------------------------------------------------------------- pictures
+
+
+def to_uint8(images: np.ndarray, value_range: tuple[float, float] = (-1.0, 1.0)) -> np.ndarray:
+    """Pictures in `value_range` -> uint8 0..255, rounded; what lies outside (or is NaN) is clipped.
+
+    Raises:
+        PictureError: if the range is empty.
+    """
+    low, high = value_range
+    if not high > low:
+        raise PictureError(f"value_range must be (low, high) with low < high, got {value_range}.")
+    scaled = (np.asarray(images, "float32") - low) * (255.0 / (high - low))
+    return np.clip(np.nan_to_num(np.rint(scaled), nan=0.0), 0, 255).astype(np.uint8)
+
+
+def image_grid(
+    images: np.ndarray,
+    *,
+    value_range: tuple[float, float] = (-1.0, 1.0),
+    columns: int | None = None,
+    labels: Sequence[Any] | None = None,
+    padding: int = 2,
+) -> np.ndarray:
+    """Pictures in rows, filled from the top left.
+
+    Args:
+        images: (batch, height, width, channels), gray or RGB, or (batch, height, width).
+        value_range: lowest and highest value of a pixel.
+        columns: pictures in a row; about a square by default.
+        labels: one text per picture, written below it.
+        padding: pixels between pictures and around them.
+
+    Returns:
+        uint8 (height, width, 3).
+
+    Raises:
+        PictureError: for another shape, or another number of labels than pictures.
+    """
+    tiles = _tiles(images, value_range)
+    if labels is not None and len(labels) != len(tiles):
+        raise PictureError(f"expected one label per picture, got {len(labels)} for {len(tiles)} pictures.")
+    columns = min(columns or math.ceil(math.sqrt(len(tiles))), len(tiles))
+    rows = math.ceil(len(tiles) / columns)
+    caption = _TEXT_HEIGHT if labels is not None else 0
+    height, width = tiles.shape[1] + padding + caption, tiles.shape[2] + padding
+    sheet = np.full((rows * height + padding, columns * width + padding, 3), _BACKGROUND, np.uint8)
+    corners = [(padding + k // columns * height, padding + k % columns * width) for k in range(len(tiles))]
+    for tile, (top, left) in zip(tiles, corners):
+        sheet[top : top + tile.shape[0], left : left + tile.shape[1]] = tile
+    if labels is None:
+        return sheet
+    return _write(sheet, [(left, top + tiles.shape[1]) for top, left in corners], labels)
+
+
+def strips(
+    columns: Mapping[str, np.ndarray],
+    *,
+    value_range: tuple[float, float] = (-1.0, 1.0),
+    padding: int = 2,
+) -> np.ndarray:
+    """One row per example, one titled column per kind of picture, e.g. input | output | truth.
+
+    Args:
+        columns: title -> (batch, height, width, channels). Smaller pictures (a low-resolution input) are
+            enlarged without smoothing to the size of the largest.
+        value_range: lowest and highest value of a pixel in every column.
+        padding: pixels between pictures.
+
+    Returns:
+        uint8 (height, width, 3).
+
+    Raises:
+        PictureError: if the columns differ in length.
+    """
+    tiles = {title: _tiles(images, value_range) for title, images in columns.items()}
+    counts = {title: len(images) for title, images in tiles.items()}
+    if len(set(counts.values())) != 1:
+        raise PictureError(f"every column needs the same number of pictures, got {counts}.")
+    size = tuple(max(images.shape[axis] for images in tiles.values()) for axis in (1, 2))
+    enlarged = [_enlarge(images, size) for images in tiles.values()]
+    count, width = len(enlarged), size[1] + padding
+    ordered = np.stack(enlarged, axis=1).reshape(-1, *size, 3)
+    sheet = image_grid(ordered, value_range=(0, 255), columns=count, padding=padding)
+    titled = np.full((sheet.shape[0] + _TEXT_HEIGHT, sheet.shape[1], 3), _BACKGROUND, np.uint8)
+    titled[_TEXT_HEIGHT:] = sheet
+    return _write(titled, [(padding + k * width, 0) for k in range(count)], list(tiles))
+
+
+def side_by_side(sheets: Iterable[np.ndarray], gap: int = 8) -> np.ndarray:
+    """Joins uint8 sheets (height, width, 3) from left to right."""
+    sheets = list(sheets)
+    height = max(sheet.shape[0] for sheet in sheets)
+    padded = [
+        np.pad(s, ((0, height - len(s)), (0, gap * (k + 1 < len(sheets))), (0, 0)),
+               constant_values=_BACKGROUND)
+        for k, s in enumerate(sheets)
+    ]  # fmt: skip
+    return np.concatenate(padded, axis=1)
+
+
+def _tiles(images: np.ndarray, value_range: tuple[float, float]) -> np.ndarray:
+    """Anything that is a batch of pictures -> uint8 (batch, height, width, 3)."""
+    images = np.asarray(images)
+    images = images[..., None] if images.ndim == 3 else images
+    if images.ndim != 4 or images.shape[-1] not in (1, 3) or not len(images):
+        raise PictureError(
+            "expected at least one picture as (batch, height, width, channels) with 1 or 3 channels, "
+            f"got shape {images.shape}."
+        )
+    return np.repeat(to_uint8(images, value_range), 3 // images.shape[-1], axis=-1)
+
+
+def _enlarge(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    if images.shape[1:3] == size:
+        return images
+    return np.stack([np.asarray(Image.fromarray(i).resize(size[::-1], Image.NEAREST)) for i in images])
+
+
+def _write(sheet: np.ndarray, corners: Sequence[tuple[int, int]], texts: Sequence[Any]) -> np.ndarray:
+    picture = Image.fromarray(sheet)
+    draw, font = ImageDraw.Draw(picture), ImageFont.load_default(size=10)
+    for (left, top), text in zip(corners, texts):
+        draw.text((left, top + 1), str(text), fill=(_INK,) * 3, font=font)
+    return np.asarray(picture)
+
+
+# -------------------------------------------------------------------- a model's pictures
+
+
+def sample_picture(
+    model: Any, held_out: Mapping[str, np.ndarray] | None = None, *, count: int = 64, seed: int = 0
+) -> np.ndarray | None:
+    """What `model` makes of fixed inputs, as one sheet.
+
+    Args:
+        model: a model of the zoo, which has `generate`, `translate` or `upscale`.
+        held_out: fields of a batch that the model was not trained on; models that turn pictures into
+            pictures need it.
+        count: samples of a model that needs no input.
+        seed: the same seed gives the same inputs.
+
+    Returns:
+        uint8 (height, width, 3), or None for a model that makes no pictures, or none without `held_out`.
+    """
+    if hasattr(model, "generate"):
+        samples = np.asarray(model.generate(count, seed=seed))
+        return image_grid(samples) if samples.ndim == 4 else None
+    if held_out is None:
+        return None
+    if hasattr(model, "translate"):
+        return _translation_picture(model, held_out)
+    return _upscaling_picture(model, held_out) if hasattr(model, "upscale") else None
+
+
+def _translation_picture(model: Any, held_out: Mapping[str, np.ndarray]) -> np.ndarray:
+    if "inputs" in held_out:
+        inputs = held_out["inputs"]
+        return strips({"input": inputs, "output": model.translate(inputs), "truth": held_out["targets"]})
+    a, b = held_out["images_a"], held_out["images_b"]
+    there = model.translate(a, direction="a_to_b")
+    back = model.translate(b, direction="b_to_a")
+    return side_by_side([strips({"a": a, "a to b": there}), strips({"b": b, "b to a": back})])
+
+
+def _upscaling_picture(model: Any, held_out: Mapping[str, np.ndarray]) -> np.ndarray:
+    low, high = held_out["low_resolution"], held_out["high_resolution"]
+    return strips({"input": low * 2.0 - 1.0, "output": model.upscale(low), "truth": high})
+
+
+def latent_walk(model: Any, *, num_keys: int = 6, frames_per_leg: int = 12, num_walks: int = 16,
+                seed: int = 0) -> np.ndarray:  # fmt: skip
+    """Frames of a closed tour through latent space, several walks side by side.
+
+    Each walk visits `num_keys` random latents along great arcs (`slerp`) and ends where it began.
+    Conditions besides noise (labels, codes) keep the value of the first key.
+
+    Returns:
+        uint8 (frames, height, width, 3) with frames = num_keys * frames_per_leg.
+    """
+    walks = [_walk_inputs(model, num_keys, frames_per_leg, seed + walk) for walk in range(num_walks)]
+    pictures = np.stack([np.asarray(model.run(inputs)) for inputs in walks], axis=1)
+    return np.stack([image_grid(frame) for frame in pictures])
+
+
+def _walk_inputs(model: Any, num_keys: int, frames_per_leg: int, seed: int) -> Any:
+    inputs = model.sample_inputs(num_keys, seed)
+    if not isinstance(inputs, Mapping):
+        return closed_walk(np.asarray(inputs), frames_per_leg)
+    frames = num_keys * frames_per_leg
+    held = {name: np.repeat(np.asarray(value)[:1], frames, axis=0) for name, value in inputs.items()}
+    return {**held, "latents": closed_walk(np.asarray(inputs["latents"]), frames_per_leg)}
+
+
+def closed_walk(keys: np.ndarray, frames_per_leg: int) -> np.ndarray:
+    """(keys, size) latents -> (keys * frames_per_leg, size): from each key to the next, and back home."""
+    fractions = np.arange(frames_per_leg) / frames_per_leg
+    following = np.roll(keys, -1, axis=0)
+    return np.concatenate([slerp(start, end, fractions) for start, end in zip(keys, following)])
+
+
+def slerp(start: np.ndarray, end: np.ndarray, fractions: np.ndarray) -> np.ndarray:
+    """Spherical interpolation: goes along the great arc, so the vectors keep a Gaussian's usual length.
+
+    Args:
+        start: (size,), reached at fraction 0.
+        end: (size,), reached at fraction 1.
+        fractions: (count,).
+
+    Returns:
+        float32 (count, size).
+
+    Reference: K. Shoemake, "Animating Rotation with Quaternion Curves", SIGGRAPH 1985.
+    """
+    t = np.asarray(fractions, "float64")[:, None]
+    cosine = np.dot(start, end) / max(float(np.linalg.norm(start) * np.linalg.norm(end)), 1e-12)
+    angle = math.acos(float(np.clip(cosine, -1.0, 1.0)))
+    if math.sin(angle) < 1e-4:  # (anti)parallel: the arc is not defined, or is a straight line
+        return ((1 - t) * start + t * end).astype("float32")
+    mixed = np.sin((1 - t) * angle) * start + np.sin(t * angle) * end
+    return (mixed / math.sin(angle)).astype("float32")
+
+
+# -------------------------------------------------------------------- files
+
+
+def save_png(picture: np.ndarray, path: str | Path) -> Path:
+    """Writes a uint8 (height, width, 3) picture; folders are made."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(picture).save(path, format="PNG")
+    return path
+
+
+def save_gif(frames: np.ndarray, path: str | Path, *, frames_per_second: int = 15) -> Path:
+    """Writes uint8 (frames, height, width, 3) as a GIF that repeats without end."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    first, *rest = [Image.fromarray(frame) for frame in frames]
+    first.save(
+        path, format="GIF", save_all=True, append_images=rest, loop=0, duration=1000 // frames_per_second
+    )
+    return path
+
+
+def picture_files(path: str | Path) -> list[Path]:
+    """The picture files of a folder, sorted, or the one file.
+
+    Raises:
+        PictureError: if there is no such file, or the folder has no pictures.
+    """
+    path = Path(path)
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise PictureError(f"there is no file or folder {str(path)!r}.")
+    found = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES)
+    if not found:
+        raise PictureError(f"the folder {str(path)!r} has no pictures ({', '.join(SUFFIXES)}).")
+    return found
+
+
+def read_picture(
+    path: str | Path, *, size: tuple[int, int] | None = None, channels: int = 3,
+    value_range: tuple[float, float] = (-1.0, 1.0),
+) -> np.ndarray:  # fmt: skip
+    """One picture file as float32 (1, height, width, channels) in `value_range`.
+
+    Transparent pictures are laid on white.
+
+    Args:
+        path: the file.
+        size: (height, width) to resize to; None keeps the picture's.
+        channels: 1 for gray, 3 for RGB.
+        value_range: lowest and highest value of a pixel.
+
+    Raises:
+        PictureError: if the file is not a picture.
+    """
+    try:
+        with Image.open(path) as opened:
+            rgba = opened.convert("RGBA")
+    except (OSError, ValueError) as error:
+        raise PictureError(f"{str(path)!r} cannot be read as a picture: {error}") from None
+    picture = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+    picture = picture.convert("L" if channels == 1 else "RGB")
+    picture = picture if size is None else picture.resize(size[::-1], Image.BICUBIC)
+    low, high = value_range
+    pixels = np.asarray(picture, "float32").reshape(1, *picture.size[::-1], channels)
+    return pixels * ((high - low) / 255.0) + low
+
+
+def convert_files(
+    convert: Callable[[np.ndarray], np.ndarray], source: str | Path, *, suffix: str,
+    out: str | Path | None = None, **reading: Any,
+) -> list[Path]:  # fmt: skip
+    """Sends each picture file through `convert` and writes the result as PNG.
+
+    Args:
+        convert: float32 (1, height, width, channels) -> the same rank in [-1, 1].
+        source: a file or a folder.
+        suffix: added to the file's name, e.g. "_x4".
+        out: a folder for the results, or for one source file a ".png" name; beside the source by default.
+        **reading: keywords of `read_picture`.
+
+    Returns:
+        The files written.
+    """
+    files, written = picture_files(source), []
+    for file in files:
+        target = Path(out) if out else file.parent
+        if target.suffix.lower() != ".png":
+            target = target / f"{file.stem}{suffix}.png"
+        elif len(files) > 1:
+            raise PictureError(f"{len(files)} pictures cannot all go to {str(out)!r}: name a folder.")
+        written.append(save_png(_tiles(convert(read_picture(file, **reading)), (-1.0, 1.0))[0], target))
+    return written

@@ -1,0 +1,521 @@
+"""From a recipe to a run folder: the one place that joins data, model, callbacks and devices.
+
+A run can be killed at any step and resumed to the very weights of an uninterrupted one: batches are a
+function of (seed, step), the step lies inside the checkpoint, and a checkpoint is replaced in one move.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import inspect
+import json
+import os
+import platform
+import shlex
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+import yaml
+
+import tf_gan_zoo
+from tf_gan_zoo import callbacks, distribution, present, registry, zoo
+from tf_gan_zoo.batch_spec import BatchSpec, Field
+from tf_gan_zoo.config import Config, load_yaml
+from tf_gan_zoo.data import DatasetError, Pipeline, open_dataset
+from tf_gan_zoo.gan import GAN
+
+#: Pictures of the test split that translation and super-resolution models show after every epoch.
+NUM_HELD_OUT = 8
+
+
+class RunError(ValueError):
+    """A run that cannot start as asked; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The files of one run; see `train` for what they hold."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def history(self) -> Path:
+        return self.path / "history.jsonl"
+
+    @property
+    def samples(self) -> Path:
+        return self.path / "samples"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def latest(self) -> Path:
+        return self.checkpoints / callbacks.LATEST
+
+    @property
+    def weights(self) -> Path:
+        return self.path / "model.weights.h5"
+
+    @property
+    def model(self) -> Path:
+        return self.path / "model.keras"
+
+    @property
+    def record(self) -> Path:
+        return self.path / "record.json"
+
+    def stored(self, resume: bool) -> dict[str, Any] | None:
+        """What config.yaml says of the run to resume; None where there is none yet.
+
+        Raises:
+            RunError: if the folder is not empty and this is no resumption of a run.
+        """
+        if resume and self.config.is_file():
+            return load_yaml(self.config)
+        if self.path.exists() and not self.path.is_dir():
+            raise RunError(f"--out {self.path} is a file. Name a folder.")
+        if self.path.is_dir() and any(self.path.iterdir()):
+            advice = "It holds no config.yaml, so there is nothing to resume: name another folder."
+            if self.config.is_file():
+                advice = "Add --resume to go on with the run in it, or name another folder."
+            raise RunError(f"the folder {self.path} is not empty. {advice}")
+        return None
+
+
+# -------------------------------------------------------------------- the run
+
+
+def train(
+    name: str,
+    *,
+    data: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    out: str | Path,
+    resume: bool = False,
+    strategy: str = "auto",
+    weights: str | Path | None = None,
+    checkpoint_every: int | None = None,
+    stop_on_failure: bool = False,
+    deterministic: bool = False,
+    verbose: int | None = None,
+    command: str | None = None,
+) -> Path:
+    """Trains a model or recipe and returns its run folder.
+
+    The folder holds config.yaml (the resolved config, versions, command), history.jsonl (a row per epoch),
+    samples/ (a picture per epoch and final.png, from fixed inputs), checkpoints/ (latest and last_good),
+    tensorboard/ if TensorBoard is installed, and in the end model.weights.h5, model.keras and record.json.
+
+    Args:
+        name: a model or recipe, as `zoo.get` takes it.
+        data: dataset address; the recipe's by default.
+        settings: config fields to override.
+        out: the run folder.
+        resume: go on with the run in `out` from its latest checkpoint; starts it if there is none.
+        strategy: "auto", "one", "mirrored" or "multi_worker" (see `zoo.strategy`).
+        weights: starts from these weights ("pretrained" or a file) instead of fresh ones.
+        checkpoint_every: training steps between checkpoints, besides the one at the end of each epoch.
+        stop_on_failure: end at the first finding of the sentinel.
+        deterministic: make TensorFlow's operations repeatable bit for bit, at some cost in speed.
+        verbose: 0 silent, 1 progress bar, 2 one line per epoch; by default 1 on a terminal, else 2.
+        command: the shell command that started this, for the record.
+
+    Raises:
+        ConfigError, DatasetError, BatchError, UnknownNameError, WeightsError, RunError, StrategyError: for
+            what cannot work, before the first step.
+        Interrupted: after Ctrl-C or SIGTERM, once the state has been saved.
+    """
+    started, folder = time.time(), RunFolder(Path(out))
+    stored = folder.stored(resume)
+    spec, config = _resolve(name, data, settings, stored)
+    devices = _devices(strategy, deterministic, config.seed)  # before TensorFlow does anything else
+    run = _prepare(folder, name, spec.cls, config, devices, stored)
+    model = _build(run, weights)
+    if run.chief:
+        _write_config(run, command)
+    means = _load_checkpoint(run, model)
+    sentinel = callbacks.Sentinel(stop=stop_on_failure)
+    with callbacks.Interruption().caught() as interruption:
+        checkpoint = callbacks.Checkpoint(
+            folder.checkpoints if run.chief else None,
+            every=checkpoint_every, sentinel=sentinel, interruption=interruption,
+        )  # fmt: skip
+        _fit(run, model, [*means, *_watchers(run, model, sentinel), checkpoint], _verbosity(run, verbose))
+    if run.chief:
+        _finish(run, model, sentinel, started)
+    return folder.path
+
+
+def resume_command(name: str, out: str | Path, strategy: str = "auto", *options: str) -> str:
+    """The shell command that goes on with the run in `out`."""
+    words = ["tf-gan-zoo", "train", name, "--out", str(out), "--resume"]
+    return shlex.join([*words, *(["--strategy", strategy] if strategy != "auto" else []), *options])
+
+
+@dataclass(frozen=True)
+class _Run:
+    """Everything that is settled before a model is built."""
+
+    folder: RunFolder
+    name: str
+    cls: type[GAN]
+    config: Config
+    pipeline: Pipeline
+    devices: tf.distribute.Strategy
+    stored: dict[str, Any] | None
+
+    @functools.cached_property
+    def chief(self) -> bool:
+        return distribution.is_chief(self.devices)
+
+
+def _resolve(
+    name: str, data: str | None, settings: Mapping[str, Any] | None, stored: dict[str, Any] | None
+) -> tuple[registry.ModelSpec, Config]:
+    """Dataclass < YAML < settings; a resumed run keeps the config it was started with."""
+    overrides = {**(settings or {}), **({} if data is None else {"data": data})}
+    if stored is None:
+        return zoo.resolve(name, overrides)
+    if name != stored["name"]:
+        raise RunError(f"the folder holds a run of {stored['name']!r}, not of {name!r}. Name another folder.")
+    spec = registry.get_spec(stored["model"])
+    before = spec.config_cls.from_dict(stored["config"])
+    config = before.replace(**overrides)
+    changed = [f for f in before.field_names() if getattr(before, f) != getattr(config, f)]
+    if config.epochs > before.epochs:
+        changed.remove("epochs")
+    if changed:
+        fields = ", ".join(f"{f} ({getattr(before, f)!r} -> {getattr(config, f)!r})" for f in changed)
+        raise RunError(
+            f"a resumed run keeps its config, but these fields differ: {fields}. Only epochs may grow. "
+            "Leave these settings out, or start a new run in another folder."
+        )
+    return spec, config
+
+
+def _devices(strategy: str, deterministic: bool, seed: int) -> tf.distribute.Strategy:
+    devices = distribution.make_strategy(strategy)
+    if deterministic:
+        tf.config.experimental.enable_op_determinism()
+        keras.utils.set_random_seed(seed)
+    return devices
+
+
+def _prepare(
+    folder: RunFolder, name: str, cls: type[GAN], config: Config, devices: tf.distribute.Strategy,
+    stored: dict[str, Any] | None,
+) -> _Run:  # fmt: skip
+    """Opens the data and checks that they, the config and the devices fit together."""
+    replicas = devices.num_replicas_in_sync
+    if config.batch_size % replicas:
+        raise RunError(
+            f"batch_size {config.batch_size} cannot be shared equally by {replicas} replicas: "
+            f"choose a multiple of {replicas}."
+        )
+    unbuilt = _unbuilt(cls, config)
+    pipeline = open_pipeline(unbuilt)
+    if stored and stored["num_examples"] != pipeline.num_examples:
+        raise RunError(
+            f"the data set {config.data!r} has changed: {stored['num_examples']} examples when the run "
+            f"began, {pipeline.num_examples} now. Restore it, or start a new run in another folder."
+        )
+    if config.steps_per_epoch is None:
+        steps = max(pipeline.steps_per_epoch // unbuilt.batches_per_step, 1)
+        config = config.replace(steps_per_epoch=steps)
+    return _Run(folder, name, cls, config, pipeline, devices, stored)
+
+
+def _unbuilt(cls: type[GAN], config: Config) -> GAN:
+    """An instance without networks: its batch spec depends on the config alone, and needs no building."""
+    model = cls.__new__(cls)
+    object.__setattr__(model, "config", config)
+    return model
+
+
+def open_pipeline(model: GAN, split: str = "train", **changes: Any) -> Pipeline:
+    """The data set that a model's config names, in the sizes and range of its batch spec.
+
+    Args:
+        model: a model of the zoo.
+        split: "train", "test", "val" or "all".
+        **changes: keywords of `load_dataset` that replace the config's.
+
+    Raises:
+        DatasetError: if the data do not fit.
+    """
+    config, field = model.config, picture_field(model.batch_spec)
+    height, width, channels = field.shape
+    keywords = {
+        "view": model.view,
+        "image_size": None if height is None or width is None else (height, width),
+        "channels": channels,
+        "value_range": field.value_range or (-1.0, 1.0),
+        "batch_size": config.batch_size,
+        "seed": config.seed,
+        **config.data_options,
+        **changes,
+    }
+    return open_dataset(config.data, split=split, **keywords)
+
+
+def picture_field(spec: BatchSpec) -> Field:
+    """The field whose size a data set is opened in: the largest picture, e.g. "high_resolution"."""
+    pictures = [field for field in spec.values() if len(field.shape) == 3]
+    return max(pictures, key=lambda field: field.shape[0] or 0)
+
+
+def _build(run: _Run, weights: str | Path | None) -> GAN:
+    with run.devices.scope():
+        model = run.cls(run.config)
+        model.compile()
+        if weights is not None and run.stored is None:
+            from tf_gan_zoo import weights as weights_module
+
+            weights_module.load(model, run.name, weights)
+            model.step.assign(0)
+    return model
+
+
+def _fit(run: _Run, model: GAN, used: list[keras.callbacks.Callback], verbose: int) -> None:
+    """Trains to the end of the epoch that was interrupted, if one was, then through the others."""
+    epochs, steps = run.config.epochs, run.config.steps_per_epoch
+    epoch, done = divmod(int(model.step.numpy()), steps)
+    model.stop_training = False
+    if done:
+        _fit_epochs(run, model, epoch, epoch + 1, steps - done, used, verbose)
+    if not model.stop_training and epoch + bool(done) < epochs:
+        _fit_epochs(run, model, epoch + bool(done), epochs, steps, used, verbose)
+
+
+def _fit_epochs(
+    run: _Run, model: GAN, first: int, end: int, steps: int, used: list[keras.callbacks.Callback],
+    verbose: int,
+) -> None:  # fmt: skip
+    start = int(model.step.numpy()) * model.batches_per_step
+    model.fit(
+        run.pipeline.dataset(start_step=start, repeat=True), initial_epoch=first, epochs=end,
+        steps_per_epoch=steps, callbacks=used, verbose=verbose,
+    )  # fmt: skip
+
+
+def _verbosity(run: _Run, verbose: int | None) -> int:
+    """Keras's levels; a bar on a terminal, a line per epoch in a file, one process's output in a cluster."""
+    if not run.chief:
+        return 0
+    return verbose if verbose is not None else 1 if sys.stdout.isatty() else 2
+
+
+# -------------------------------------------------------------------- checkpoints and records
+
+
+def _load_checkpoint(run: _Run, model: GAN) -> list[keras.callbacks.Callback]:
+    """Puts a resumed model into its last saved state; returns what must go on with its running means."""
+    if run.stored is None or not run.folder.latest.is_file():
+        return []
+    model.load_weights(run.folder.latest)
+    if run.chief:
+        callbacks.trim_history(run.folder.history, int(model.step.numpy()))
+    in_mid_epoch = int(model.step.numpy()) % run.config.steps_per_epoch
+    return [callbacks.RunningMeans(model)] if in_mid_epoch else []
+
+
+def _watchers(run: _Run, model: GAN, sentinel: callbacks.Sentinel) -> list[keras.callbacks.Callback]:
+    """All callbacks but the checkpoint; only the chief's write files."""
+    watchers = [callbacks.Throughput(run.config.batch_size * model.batches_per_step), sentinel]
+    if not run.chief:
+        return watchers
+    watchers += [_sample_grid(run, model), callbacks.HistoryFile(run.folder.history, sentinel)]
+    if importlib.util.find_spec("tensorboard"):
+        board = keras.callbacks.TensorBoard(run.folder.path / "tensorboard", write_graph=False)
+        watchers.append(board)
+    return watchers
+
+
+def _sample_grid(run: _Run, model: GAN) -> callbacks.SampleGrid:
+    from_pictures = hasattr(model, "translate") or hasattr(model, "upscale")
+    needed = from_pictures and not hasattr(model, "generate")
+    return callbacks.SampleGrid(run.folder.samples, _held_out(model) if needed else None)
+
+
+def _held_out(model: GAN) -> dict[str, np.ndarray]:
+    """The first pictures of the test split; of the training split where a data set has no other."""
+    options = {"batch_size": NUM_HELD_OUT, "shuffle": False, "drop_remainder": False}
+    try:
+        pipeline = open_pipeline(model, "test", **options)
+    except DatasetError:
+        pipeline = open_pipeline(model, "train", **options)
+    batch = next(iter(pipeline.dataset(start_step=0)))
+    return {name: np.asarray(value) for name, value in batch.items()}
+
+
+def _write_config(run: _Run, command: str | None) -> None:
+    record = {
+        "name": run.name,
+        "model": run.cls.zoo_name,
+        "config": run.config.to_dict(),
+        "num_examples": run.pipeline.num_examples,
+        "versions": versions(),
+        "command": command or (run.stored or {}).get("command"),
+    }
+    text = yaml.safe_dump(record, sort_keys=False, allow_unicode=True)
+    callbacks.write_atomically(run.folder.config, lambda path: path.write_text(text, encoding="utf-8"))
+
+
+def versions() -> dict[str, str]:
+    """The versions that a run's numbers depend on."""
+    return {
+        "tf_gan_zoo": tf_gan_zoo.__version__,
+        "tensorflow": tf.__version__,
+        "keras": keras.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def machine() -> dict[str, Any]:
+    """What a run's times depend on; no names or addresses of this machine."""
+    details = [tf.config.experimental.get_device_details(d) for d in tf.config.list_physical_devices("GPU")]
+    return {
+        "cpu": _cpu_model(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "gpus": [gpu.get("device_name", "unknown") for gpu in details],
+        "system": platform.system(),
+    }
+
+
+def _cpu_model() -> str:
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.is_file() else []
+    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return named[0] if named else platform.processor() or platform.machine()
+
+
+def _finish(run: _Run, model: GAN, sentinel: callbacks.Sentinel, started: float) -> None:
+    """Writes the trained model, the last picture and the record."""
+    model.reset_metrics()  # so that the weights file of a run does not tell whether it was interrupted
+    callbacks.write_atomically(run.folder.weights, model.save_weights)
+    callbacks.write_atomically(run.folder.model, model.save)
+    _sample_grid(run, model).draw(model, "final.png")
+    rows = callbacks.read_history(run.folder.history)
+    record = {
+        "name": run.name,
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "seconds": round(sum(row["seconds"] for row in rows), 1),
+        "seconds_with_start": round(time.time() - started, 1),
+        "epochs": len(rows),
+        "steps": int(model.step.numpy()),
+        "logs": {k: v for k, v in (rows[-1] if rows else {}).items() if k in model.log_names},
+        "images_per_second": float(np.median([row["images_per_second"] for row in rows])) if rows else None,
+        "failures": [failure.message for failure in sentinel.failures],
+        "machine": machine(),
+        "versions": versions(),
+    }
+    text = json.dumps(record, indent=2) + "\n"
+    callbacks.write_atomically(run.folder.record, lambda path: path.write_text(text, encoding="utf-8"))
+
+
+# -------------------------------------------------------------------- a trained model
+
+
+def load_model(name: str, weights: str | Path | None = "pretrained") -> GAN:
+    """The model behind a name or a run folder, with trained weights.
+
+    Args:
+        name: a model, a recipe, or the folder of a run.
+        weights: "pretrained" or a file; for a run folder "pretrained" means its own (the finished ones, or
+            the latest checkpoint); None leaves fresh weights.
+
+    Raises:
+        RunError: for a run folder without weights.
+        UnknownNameError, WeightsError: as `zoo.get` raises them.
+    """
+    folder = RunFolder(Path(name))
+    if not folder.config.is_file():
+        return zoo.get(name, weights=weights)
+    stored = load_yaml(folder.config)
+    spec = registry.get_spec(stored["model"])
+    model = spec.cls(spec.config_cls.from_dict(stored["config"]))
+    model.compile()
+    own = [path for path in (folder.weights, folder.latest) if path.is_file()]
+    if weights == "pretrained" and not own:
+        raise RunError(f"the run in {name} has saved no weights yet.")
+    if weights is not None:
+        model.load_weights(own[0] if weights == "pretrained" else weights)
+    return model
+
+
+def for_task(model: GAN, method: str) -> GAN:
+    """`model`, if it has the method of that task.
+
+    Raises:
+        RunError: if it has not, naming what it can do.
+    """
+    if not hasattr(model, method):
+        can = [m for m in ("generate", "translate", "upscale") if hasattr(model, m)]
+        raise RunError(f"{model.zoo_name} cannot {method}; it can {' and '.join(can) or 'only be trained'}.")
+    return model
+
+
+def sample_grid(model: GAN, count: int, seed: int, labels: list[int] | None = None) -> np.ndarray:
+    """A uint8 sheet of generated pictures; `labels` are repeated to `count` and written below.
+
+    Raises:
+        RunError: if the model does not generate, or takes no labels.
+    """
+    for_task(model, "generate")
+    if labels is None:
+        return present.image_grid(model.generate(count, seed=seed))
+    if "labels" not in inspect.signature(model.sample_inputs).parameters:
+        raise RunError(f"{model.zoo_name} is not conditioned on labels: leave out --labels.")
+    chosen = np.resize(np.asarray(labels, "int32"), count)
+    return present.image_grid(model.generate(count, seed=seed, labels=chosen), labels=list(chosen))
+
+
+def translate_files(
+    model: GAN, source: str | Path, out: str | Path | None = None, suffix: str = "_translated",
+    direction: str | None = None,
+) -> list[Path]:  # fmt: skip
+    """Translates a picture file or a folder of them; returns the files written.
+
+    Pictures are resized to the model's size where it has a fixed one.
+
+    Args:
+        model: a translation model.
+        source: a file or a folder.
+        out: a folder, or a ".png" name for one file; beside the source by default.
+        suffix: added to each file's name.
+        direction: "a_to_b" or "b_to_a"; the model's own default if None.
+    """
+    for_task(model, "translate")
+    keywords = {} if direction is None else {"direction": direction}
+    height, width, channels = next(iter(model.batch_spec.values())).shape
+    size = None if height is None or width is None else (height, width)
+    return present.convert_files(
+        functools.partial(model.translate, **keywords), source, suffix=suffix, out=out,
+        size=size, channels=channels,
+    )  # fmt: skip
+
+
+def upscale_files(
+    model: GAN, source: str | Path, out: str | Path | None = None, suffix: str = "_upscaled"
+) -> list[Path]:
+    """Enlarges a picture file or a folder of them, of any size; returns the files written."""
+    for_task(model, "upscale")
+    channels = model.batch_spec["low_resolution"].shape[-1]
+    return present.convert_files(
+        model.upscale, source, suffix=suffix, out=out, channels=channels, value_range=(0.0, 1.0)
+    )
