@@ -29,15 +29,17 @@ setup(
         "rich>=13.0",
     ],
     extras_require={
-        "tfds": ["tensorflow-datasets>=4.9"],
+        "tfds": ["tensorflow-datasets>=4.9", "importlib_resources"],  # TFDS needs it undeclared
         "tensorboard": ["tensorboard>=2.18"],
         "litert": ["ai-edge-litert>=2.0"],
         "test": [
             "pytest>=8.0",
+            "pytest-xdist>=3.5",
             "ruff>=0.6",
             "scipy>=1.11",
             "scikit-image>=0.22",
             "tensorflow-datasets>=4.9",
+            "importlib_resources",
             "ai-edge-litert>=2.0",
         ],
     },

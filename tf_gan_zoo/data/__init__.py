@@ -1,13 +1,14 @@
 """Datasets: one name in, dictionaries of float32 batches out.
 
 `load_dataset("glyphs")` needs no download; `list_sources()` names the others, and
-`register_source` adds one's own. `pipeline.py` explains the order of examples, `images.py` how
-pictures are decoded, and each source has a file of its own.
+`register_source` adds one's own. `opening.py` checks what is asked for, `pipeline.py` explains the
+order of examples, `images.py` how pictures are decoded; each source has a file of its own.
 """
 
 from tf_gan_zoo.data import arrays, emoji, folders, glyphs, tfds
 from tf_gan_zoo.data.images import ImageFile
-from tf_gan_zoo.data.pipeline import Pipeline, load_dataset, open_dataset
+from tf_gan_zoo.data.opening import load_dataset, open_dataset
+from tf_gan_zoo.data.pipeline import Pipeline
 from tf_gan_zoo.data.sources import (
     VIEWS,
     DatasetError,

@@ -9,59 +9,16 @@ fetches a batch.
 """
 
 import dataclasses
-import difflib
 import math
-import warnings
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from tf_gan_zoo.data import images as imaging
-from tf_gan_zoo.data.images import Fit, Pictures, Size, decode_bytes
-from tf_gan_zoo.data.sources import (
-    VIEWS,
-    DatasetError,
-    Request,
-    Source,
-    check_options,
-    read_source,
-    source_options,
-)
-
-SPLITS = ("train", "test", "val", "all")
-CROPS = ("center", "random", "resize")
-
-SHUFFLE_BUFFER = 10_000
-"""Encoded examples among which a streamed data set is shuffled."""
+from tf_gan_zoo.data.images import Pictures, Size
+from tf_gan_zoo.data.sources import VIEWS, DatasetError
 
 _CROP_TOP, _CROP_LEFT, _FLIP = range(3)
 _NUM_PURPOSES = 3
-
-
-@dataclasses.dataclass(frozen=True)
-class ImageOptions:
-    """Options that every source shares, given to `load_dataset` by name.
-
-    Attributes:
-        flip: Mirror half of the training pictures left to right, anew in each epoch. Both halves
-            of a pair are mirrored together.
-        load_size: Side in pixels (of the shorter side for oblong pictures), or `(height, width)`:
-            training pictures are resized to it and a random `image_size` window is cut out.
-        crop: How a picture of another aspect is made to fit: "center" resizes the shorter side
-            and keeps the middle, "random" keeps a random part while training, "resize" squeezes.
-        scale: Factor between the two resolutions of "super_resolution".
-        direction: "a_to_b", or "b_to_a" to swap inputs and targets of "paired".
-    """
-
-    flip: bool = False
-    load_size: int | Size | None = None
-    crop: str = "center"
-    scale: int = 4
-    direction: str = "a_to_b"
-
-
-_IMAGE_OPTIONS = tuple(field.name for field in dataclasses.fields(ImageOptions))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,145 +53,6 @@ class Domain:
 
     def __len__(self) -> int:
         return len(self.kept)
-
-
-def load_dataset(
-    name: str,
-    *,
-    view: str = "images",
-    image_size: int | Size | None = None,
-    channels: int | None = None,
-    batch_size: int = 64,
-    split: str = "train",
-    seed: int = 0,
-    value_range: tuple[float, float] = (-1.0, 1.0),
-    shuffle: bool | None = None,
-    repeat: bool = False,
-    start_step: int = 0,
-    drop_remainder: bool = True,
-    strict: bool = False,
-    cache: bool | str = "auto",
-    **options: Any,
-) -> tf.data.Dataset:
-    """Batches of a data set as dictionaries, ready for `fit`.
-
-    Images are float32 `(batch, height, width, channels)` in `value_range`, labels int32
-    `(batch,)`, captions strings `(batch,)`. `low_resolution` is always in [0, 1].
-
-    Args:
-        name: "glyphs", "emoji:DIR", "folder:DIR", "paired:DIR", "unpaired:DIR", "idx:DIR",
-            "npz:FILE", "tfds:NAME[/config]", or a name given to `register_source`.
-        view: Which fields a batch has, a key of `VIEWS`.
-        image_size: Pixels, one number or `(height, width)`. `None` keeps the source's.
-        channels: 1 (gray) or 3 (RGB). `None` keeps the source's, 3 for picture files.
-        batch_size: Examples per batch, over all replicas.
-        split: "train", "test", "val" or "all".
-        seed: Decides the order and the augmentation, nothing else.
-        value_range: Lowest and highest value of a pixel.
-        shuffle: A new order in each epoch. `None` means for "train" only.
-        repeat: Go on without end instead of for one epoch.
-        start_step: The batch to start with: `start_step=k` gives what an uninterrupted iteration
-            gives from its k-th batch on. Without `repeat`, the rest of that batch's epoch.
-        drop_remainder: Leave out an epoch's last, smaller batch.
-        strict: Make unreadable pictures an error instead of a warning.
-        cache: Keep decoded pictures in memory: True, False, or "auto" for up to 2 GiB.
-        **options: `ImageOptions`, and the source's own (see its module).
-
-    Returns:
-        The data set, with known cardinality, prefetched, in deterministic order.
-
-    Raises:
-        DatasetError: If something does not fit; the message says what to do.
-    """
-    pipeline = open_dataset(
-        name, view=view, image_size=image_size, channels=channels, batch_size=batch_size,
-        split=split, seed=seed, value_range=value_range, shuffle=shuffle,
-        drop_remainder=drop_remainder, strict=strict, cache=cache, **options,
-    )  # fmt: skip
-    return pipeline.dataset(start_step=start_step, repeat=repeat)
-
-
-def open_dataset(
-    name: str,
-    *,
-    view: str = "images",
-    image_size: int | Size | None = None,
-    channels: int | None = None,
-    batch_size: int = 64,
-    split: str = "train",
-    seed: int = 0,
-    value_range: tuple[float, float] = (-1.0, 1.0),
-    shuffle: bool | None = None,
-    repeat: bool = False,
-    start_step: int = 0,
-    drop_remainder: bool = True,
-    strict: bool = False,
-    cache: bool | str = "auto",
-    **options: Any,
-) -> "Pipeline":
-    """Reads a data set and returns it with its facts; see `load_dataset` for the arguments.
-
-    `repeat` and `start_step` become the defaults of `Pipeline.dataset`.
-    """
-    _check_arguments(view, channels, batch_size, split, value_range, cache)
-    size = _size(image_size, "image_size")
-    shared, own = _split_options(name, view, options)
-    source = read_source(name, Request(None, view, split, size, channels, strict), own)
-    channels = channels or _source_channels(source)
-    fit = _fit(size, channels, view, split == "train", shared)
-    plan = BatchPlan(
-        view=view, batch_size=batch_size, seed=int(seed),
-        shuffle=split == "train" if shuffle is None else bool(shuffle),
-        drop_remainder=drop_remainder, value_range=tuple(map(float, value_range)),
-        image_size=size, channels=channels, training=split == "train",
-        flip=shared.flip, scale=shared.scale,
-    )  # fmt: skip
-    pipeline = _build(name, source, plan, shared, fit, strict, cache)
-    pipeline.defaults = {"repeat": repeat, "start_step": start_step}
-    _check_plan(name, split, pipeline)
-    return pipeline
-
-
-def _build(
-    name: str, source: Source, plan: BatchPlan, shared: ImageOptions, fit: Fit, strict: bool,
-    cache: bool | str,
-) -> "Pipeline":  # fmt: skip
-    """In memory or file by file, or, for an encoded stream that does not fit, streamed."""
-    if source.stream:
-        if not all(stream.fits(fit, cache) for stream in source.stream.values()):
-            return _streamed(name, source, plan, fit)
-        source = _gathered(source, fit)
-    source = _complete(source, name, plan.view, shared)
-    domains, values = _domains(name, source, fit, strict, cache)
-    plan = dataclasses.replace(plan, image_size=plan.image_size or _common_size(domains))
-    return Pipeline(name, plan, domains, values, source.label_names, source.independent)
-
-
-def _gathered(source: Source, fit: Fit) -> Source:
-    """Decodes encoded streams into memory."""
-    gathered = {field: stream.gather(fit) for field, stream in source.stream.items()}
-    images = {field: pictures for field, (pictures, _) in gathered.items()}
-    labels = next(iter(gathered.values()))[1]
-    values = {} if labels is None else {"labels": labels}
-    return dataclasses.replace(source, images=images, values=values, stream=None)
-
-
-def _streamed(name: str, source: Source, plan: BatchPlan, fit: Fit) -> "StreamedPipeline":
-    if plan.view == "unpaired":
-        raise DatasetError(
-            f"{name!r} is too large to be kept in memory, which view='unpaired' needs. Give a "
-            f"smaller image_size, or cache=True to keep it anyway."
-        )
-    stream = source.stream["images"]
-    size = plan.image_size or stream.shape[:2]
-    if stream.num_examples is None or None in size:
-        raise DatasetError(
-            f"{name!r} can only be streamed with a known number of examples and one size: give "
-            f"image_size, or cache=True to keep all pictures in memory."
-        )
-    return StreamedPipeline(
-        name, dataclasses.replace(plan, image_size=tuple(size)), fit, stream, source.label_names
-    )
 
 
 class Pipeline:
@@ -273,16 +91,19 @@ class Pipeline:
 
     def dataset(self, start_step: int | None = None, repeat: bool | None = None) -> tf.data.Dataset:
         """The batches from a step on: to the end of its epoch, or without end."""
-        start = self.defaults["start_step"] if start_step is None else int(start_step)
-        repeat = self.defaults["repeat"] if repeat is None else repeat
-        if start < 0:
-            raise DatasetError(f"start_step must not be negative, got {start}.")
+        start, repeat = self._range(start_step, repeat)
         if repeat:
             steps = tf.data.Dataset.counter(start)
         else:
             end = (start // self.steps_per_epoch + 1) * self.steps_per_epoch
             steps = tf.data.Dataset.range(start, end)
         return with_options(steps.map(self._batch, num_parallel_calls=tf.data.AUTOTUNE))
+
+    def _range(self, start_step: int | None, repeat: bool | None) -> tuple[int, bool]:
+        start = self.defaults["start_step"] if start_step is None else int(start_step)
+        if start < 0:
+            raise DatasetError(f"start_step must not be negative, got {start}.")
+        return start, self.defaults["repeat"] if repeat is None else bool(repeat)
 
     def _batch(self, step: tf.Tensor) -> dict[str, tf.Tensor]:
         """The batch of a step, as a function of nothing else."""
@@ -336,58 +157,6 @@ class Pipeline:
         if field == "low_resolution":
             shape[1:3] = [side // self.plan.scale for side in shape[1:3]]
         return tf.TensorSpec(shape, tf.float32, name=field)
-
-
-class StreamedPipeline(Pipeline):
-    """A data set too large for memory: read in its stored order, shuffled through a buffer.
-
-    The order is still a function of (seed, step): a start in the middle reads on from the
-    beginning, but skips encoded bytes and decodes nothing.
-    """
-
-    def __init__(
-        self, name: str, plan: BatchPlan, fit: Fit, stream: Any, label_names: tuple[str, ...] = ()
-    ):
-        domain = Domain(Pictures(None, None, stream.num_examples), range(stream.num_examples))
-        labels = {"labels": np.zeros(0, np.int32)} if "labels" in VIEWS[plan.view] else {}
-        captions = {"captions": np.zeros(0, object)} if plan.view == "captioned" else {}
-        super().__init__(name, plan, {"images": domain}, labels | captions, label_names)
-        self._stream, self._fit = stream, fit
-
-    def dataset(self, start_step: int | None = None, repeat: bool | None = None) -> tf.data.Dataset:
-        """The batches from a step on: to the end of its epoch, or without end."""
-        start = self.defaults["start_step"] if start_step is None else int(start_step)
-        repeat = self.defaults["repeat"] if repeat is None else repeat
-        if start < 0:
-            raise DatasetError(f"start_step must not be negative, got {start}.")
-        examples = self._stream.open()
-        if self.plan.shuffle:
-            buffer = min(self.num_examples, SHUFFLE_BUFFER)
-            examples = examples.shuffle(buffer, self.plan.seed, reshuffle_each_iteration=True)
-        batches = examples.batch(self.plan.batch_size, self.plan.drop_remainder)
-        batches = batches.take(self.steps_per_epoch).repeat().skip(start)
-        numbered = tf.data.Dataset.zip(tf.data.Dataset.counter(start), batches)
-        if not repeat:
-            numbered = numbered.take(self.steps_per_epoch - start % self.steps_per_epoch)
-        return with_options(numbered.map(self._decoded, num_parallel_calls=tf.data.AUTOTUNE))
-
-    def _decoded(self, step: tf.Tensor, encoded: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        epoch, slots = self._slots(step)
-        pixels = tf.numpy_function(
-            self._decode, [epoch, slots, encoded["picture"]], tf.uint8, stateful=False
-        )
-        pixels.set_shape(self._raw_shape("images"))
-        raw = {"images": pixels}
-        if "label" in encoded:
-            raw["labels"] = tf.cast(encoded["label"], tf.int32)
-        if self.plan.view == "captioned":
-            names = [name.lower().replace("_", " ") for name in self.label_names]
-            raw["captions"] = tf.gather(tf.constant(names), raw["labels"])
-        return finish(raw, self.plan)
-
-    def _decode(self, epoch: np.ndarray, slots: np.ndarray, encoded: np.ndarray) -> np.ndarray:
-        pictures = [decode_bytes(data, self._fit) for data in encoded]
-        return cut(pictures, self.plan, draws(self.plan.seed, epoch, slots, 0))
 
 
 def shuffled_index(
@@ -490,163 +259,3 @@ def with_options(dataset: tf.data.Dataset) -> tf.data.Dataset:
 
 def _tf_type(values: np.ndarray) -> tf.DType:
     return tf.string if values.dtype == object else tf.int32
-
-
-def _check_arguments(view, channels, batch_size, split, value_range, cache) -> None:
-    _check_choice("view", view, VIEWS)
-    _check_choice("split", split, SPLITS)
-    _check_choice("channels", channels, (None, 1, 3))
-    _check_choice("cache", cache, (True, False, "auto"))
-    if not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
-        raise DatasetError(f"batch_size must be a positive integer, got {batch_size!r}.")
-    if len(value_range) != 2 or not value_range[0] < value_range[1]:
-        raise DatasetError(f"value_range must be (low, high) with low < high, got {value_range}.")
-
-
-def _check_choice(what: str, given: Any, valid: Any) -> None:
-    if given not in valid:
-        close = difflib.get_close_matches(str(given), [v for v in valid if isinstance(v, str)], n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
-        raise DatasetError(f"{what} must be one of {list(valid)}, got {given!r}.{hint}")
-
-
-def _size(size: int | Size | None, what: str) -> Size | None:
-    if size is None:
-        return None
-    pair = size if isinstance(size, (tuple, list)) else (size, size)
-    if len(pair) != 2 or not all(isinstance(s, (int, np.integer)) and s > 0 for s in pair):
-        raise DatasetError(f"{what} must be pixels or (height, width) in pixels, got {size!r}.")
-    return int(pair[0]), int(pair[1])
-
-
-def _split_options(name: str, view: str, options: dict) -> tuple[ImageOptions, dict]:
-    kind = name.partition(":")[0]
-    check_options(kind, options, [*source_options(kind), *_IMAGE_OPTIONS])
-    shared = ImageOptions(**{k: v for k, v in options.items() if k in _IMAGE_OPTIONS})
-    for option, only in (("scale", "super_resolution"), ("direction", "paired")):
-        if option in options and view != only:
-            raise DatasetError(f"The option {option!r} is for view={only!r}; here it is {view!r}.")
-    _check_choice("crop", shared.crop, CROPS)
-    _check_choice("direction", shared.direction, ("a_to_b", "b_to_a"))
-    return shared, {k: v for k, v in options.items() if k not in _IMAGE_OPTIONS}
-
-
-def _complete(source: Source, name: str, view: str, shared: ImageOptions) -> Source:
-    """Adds captions made of label names, swaps a pair, checks that the view's values are there."""
-    values = dict(source.values)
-    if view == "captioned" and "captions" not in values and source.label_names:
-        names = np.array([n.lower().replace("_", " ") for n in source.label_names], object)
-        values["captions"] = names[values["labels"]]
-    missing = {"labels", "captions"} & set(VIEWS[view]) - set(values)
-    if missing:
-        raise DatasetError(
-            f"{name!r} has no {' and no '.join(sorted(missing))}, which view={view!r} needs. "
-            f'Use view="images", or a source with class names (for "folder:DIR": one subfolder '
-            f"per class)."
-        )
-    values = {k: _value_array(v) for k, v in values.items() if k in VIEWS[view]}
-    images = source.images
-    if shared.direction == "b_to_a":
-        images = {"inputs": images["targets"], "targets": images["inputs"]}
-    return dataclasses.replace(source, images=images, values=values)
-
-
-def _value_array(values: Any) -> np.ndarray:
-    values = np.asarray(values)
-    if values.dtype.kind in "iub":
-        return values.astype(np.int32)
-    return np.array([str(v).encode("utf-8") for v in values], object)
-
-
-def _source_channels(source: Source) -> int:
-    if source.stream:
-        return 1 if next(iter(source.stream.values())).shape[-1] == 1 else 3
-    column = next(iter(source.images.values()))
-    return column.shape[-1] if isinstance(column, np.ndarray) and column.ndim == 4 else (
-        1 if isinstance(column, np.ndarray) else 3)  # fmt: skip
-
-
-def _fit(
-    size: Size | None, channels: int, view: str, training: bool, shared: ImageOptions
-) -> Fit:
-    """How pictures are stored, before any random window is cut."""
-    if shared.load_size is not None and size is None:
-        raise DatasetError("load_size needs image_size: the size of the window that is cut out.")
-    if shared.load_size is not None and training:
-        load = shared.load_size
-        if isinstance(load, (int, np.integer)):
-            load = tuple(round(side * load / min(size)) for side in size)
-        load = _size(load, "load_size")
-        if load[0] < size[0] or load[1] < size[1]:
-            raise DatasetError(f"load_size {load} must not be smaller than image_size {size}.")
-        return Fit(load, channels, shared.crop)
-    if view == "super_resolution":
-        return Fit(size, channels, "keep")
-    random = shared.crop == "random"
-    return Fit(size, channels, shared.crop if training or not random else "center")
-
-
-def _domains(
-    name: str, source: Source, fit: Fit, strict: bool, cache: bool | str
-) -> tuple[dict[str, Domain], dict[str, np.ndarray]]:
-    """Decodes all fields; an example of linked fields is good if all its pictures are."""
-    pictures, bad = {}, {}
-    for field, column in source.images.items():
-        if not len(column):
-            raise DatasetError(f"{name!r}: no pictures for {field!r}. Check the folder and split.")
-        pictures[field], bad[field] = imaging.prepare(column, fit, cache)
-    _report_bad(name, bad, strict)
-    if not source.independent:
-        every = set().union(*bad.values())
-        bad = dict.fromkeys(bad, every)
-    domains = {
-        field: Domain(p, np.array([i for i in range(len(p)) if i not in bad[field]], np.int64))
-        for field, p in pictures.items()
-    }
-    kept = next(iter(domains.values())).kept
-    return domains, {k: v[kept] for k, v in source.values.items()}
-
-
-def _report_bad(name: str, bad: dict[str, dict[int, str]], strict: bool) -> None:
-    reasons = list(dict.fromkeys(reason for field in bad.values() for reason in field.values()))
-    if not reasons:
-        return
-    shown = "\n  ".join(reasons[:20])
-    more = f"\n  and {len(reasons) - 20} more" if len(reasons) > 20 else ""
-    message = f"{name!r}: {len(reasons)} unusable picture(s):\n  {shown}{more}"
-    if strict:
-        raise DatasetError(f"{message}\nRemove or replace them, or leave out strict=True.")
-    warnings.warn(f"{message}\nThey are skipped; strict=True makes this an error.", stacklevel=4)
-
-
-def _common_size(domains: dict[str, Domain]) -> Size:
-    """The one size of pictures that are kept as they are."""
-    sizes = set()
-    for domain in domains.values():
-        size = domain.pictures.size
-        if size is None and len(domain):
-            shapes = {p.shape[:2] for p in domain.pictures.take(domain.kept[:512])}
-            sizes |= shapes
-        elif size:
-            sizes.add(size)
-    if len(sizes) > 1:
-        raise DatasetError(
-            f"The pictures differ in size, e.g. {sorted(sizes)[:3]} (height, width). "
-            f"Give image_size."
-        )
-    return sizes.pop() if sizes else (1, 1)
-
-
-def _check_plan(name: str, split: str, pipeline: Pipeline) -> None:
-    plan, num = pipeline.plan, pipeline.num_examples
-    need = plan.batch_size if plan.drop_remainder else 1
-    if num < need or not all(len(d) for d in pipeline._domains.values()):
-        what = "none" if num == 0 else f"only {num}"
-        raise DatasetError(
-            f"{name!r}: {what} usable example(s) in split {split!r}, but a batch needs {need}. "
-            f"Add pictures, lower batch_size, or use drop_remainder=False."
-        )
-    if plan.view == "super_resolution" and any(side % plan.scale for side in plan.image_size):
-        raise DatasetError(
-            f"image_size {plan.image_size} must be a multiple of scale {plan.scale}."
-        )

@@ -98,7 +98,7 @@ def read_tfds(
         _check_label(builder, label_key, request.path)
     else:
         label_key = None
-    names = tuple(getattr(builder.info.features.get(label_key), "names", None) or ())
+    names = tuple(getattr(_feature(builder, label_key), "names", None) or ())
     if request.view == "captioned" and not names:
         raise DatasetError(f"{request.path}: {label_key!r} has no class names to make captions of.")
     stream = _stream(builder, _split_name(builder, request), image_key, label_key)
@@ -128,7 +128,10 @@ def _stream(builder: Any, split: str, image_key: str, label_key: str | None) -> 
     def open_stream() -> tf.data.Dataset:
         try:
             dataset = builder.as_dataset(
-                split=split, shuffle_files=False, decoders={image_key: tfds.decode.SkipDecoding()}
+                split=split,
+                shuffle_files=False,
+                decoders={image_key: tfds.decode.SkipDecoding()},
+                read_config=tfds.ReadConfig(try_autocache=False),
             )
         except (AssertionError, ValueError, OSError) as error:
             raise DatasetError(
@@ -189,8 +192,13 @@ def _only_key(builder: Any, kind: str, supervised: int, name: str) -> str:
     )
 
 
+def _feature(builder: Any, key: str | None) -> Any:
+    """A feature, or `None`: TFDS's own dictionary has no `get`."""
+    return dict(builder.info.features.items()).get(key)
+
+
 def _check_image(builder: Any, key: str, name: str) -> None:
-    feature = builder.info.features.get(key)
+    feature = _feature(builder, key)
     if type(feature).__name__ != "Image" or feature.np_dtype not in (np.uint8, np.uint16):
         raise DatasetError(
             f"{name}: {key!r} is not a feature of 8 or 16 bit images, but {feature!r}. "
@@ -199,7 +207,7 @@ def _check_image(builder: Any, key: str, name: str) -> None:
 
 
 def _check_label(builder: Any, key: str, name: str) -> None:
-    feature = builder.info.features.get(key)
+    feature = _feature(builder, key)
     if feature is None or tuple(feature.shape) != () or feature.np_dtype.__name__[:3] != "int":
         raise DatasetError(
             f"{name}: {key!r} is not a feature with one integer per example, but {feature!r}. "
