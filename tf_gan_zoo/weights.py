@@ -1,7 +1,7 @@
 """Published weights: small compressed files of float16 arrays, listed with their digests in a manifest.
 
-A file is an NPZ archive of plain arrays (never pickled), one per variable, named NETWORK/INDEX, plus the config
-as JSON text. It holds every network of the model, batch statistics included, and no optimizer.
+A file is an NPZ archive of plain arrays (never pickled), one per variable, named NETWORK/INDEX, plus the
+config as JSON text. It holds every network of the model, batch statistics included, and no optimizer.
 """
 
 from __future__ import annotations

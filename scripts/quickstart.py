@@ -1,0 +1,83 @@
+"""Trains the recipe dcgan.glyphs, then writes a grid, a latent walk and two exports; see quickstart.sh."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+import tf_gan_zoo as zoo
+from tf_gan_zoo import present
+
+RECIPE = "dcgan.glyphs"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("quickstart"), help="folder for the results")
+    parser.add_argument("--set", action="append", default=[], help="recipe field, e.g. epochs=2")
+    arguments = parser.parse_args()
+
+    train(arguments.out / "run", arguments.set)
+    model = load(arguments.out / "run")
+    grid, walk = arguments.out / "letters.png", arguments.out / "walk.gif"
+    present.save_png(present.image_grid(model.generate(64, seed=0), (-1, 1), scale=3), grid)
+    latents = present.latent_walk(model.config.latent_size, num_keys=6, num_frames=60, seed=1)
+    present.save_gif(present.walk_frames(model.run(latents), (-1, 1), scale=6), walk)
+    saved_model, tflite = export(model, arguments.out)
+
+    print("\nTrained, drawn and exported:")
+    for what, where in [
+        ("sample grid", grid), ("latent walk", walk), ("run folder", arguments.out / "run"),
+        ("SavedModel", saved_model), ("TFLite", tflite),
+    ]:  # fmt: skip
+        print(f"  {what:<12} {where}")
+
+
+def train(run: Path, settings: list[str]) -> None:
+    """Trains in a process of its own, as a user would from the shell; a stopped run goes on."""
+    command = [sys.executable, "-m", "tf_gan_zoo", "train", RECIPE, "--out", str(run)]
+    command += [word for setting in settings for word in ("--set", setting)]
+    command += ["--resume"] if (run / "config.yaml").is_file() else []
+    print("$ tf-gan-zoo", *command[3:], flush=True)
+    code = subprocess.run(command, check=False).returncode
+    if code:
+        sys.exit(code)
+
+
+def load(run: Path) -> zoo.GAN:
+    """The model that the run trained."""
+    import keras
+
+    return keras.models.load_model(run / "model.keras")
+
+
+def export(model: zoo.GAN, out: Path) -> tuple[Path, Path]:
+    """Writes the generator in both formats, runs both files and compares them with Keras."""
+    import tensorflow as tf
+    from ai_edge_litert.interpreter import Interpreter
+
+    saved_model, tflite = out / "saved_model", out / "generator.tflite"
+    model.export(str(saved_model), verbose=False)
+    model.export(str(tflite), format="litert", verbose=False)
+
+    latents = np.asarray(model.sample_inputs(1, seed=0))
+    expected = model.run(latents)
+    runner = Interpreter(str(tflite)).get_signature_runner()
+    results = {
+        "SavedModel": np.asarray(tf.saved_model.load(str(saved_model)).serve(latents)),
+        "TFLite": next(iter(runner(latents=latents).values())),
+    }
+    for name, images in results.items():
+        error = float(np.abs(images - expected).max())
+        print(f"{name}: largest difference to Keras {error:.1e}")
+        if not error < 1e-4:
+            sys.exit(f"The {name} export does not give the model's pictures (difference {error}).")
+    return saved_model, tflite
+
+
+if __name__ == "__main__":
+    main()
