@@ -331,11 +331,12 @@ class GAN(keras.Model):
         )
 
     def set_phase_at(self, step: int) -> None:
-        """Enters the phase that `step` belongs to; the training function is traced anew if it changes."""
+        """Enters the phase that `step` belongs to; both steps are traced anew if it changes."""
         phase = [name for name, first in self.phases if first <= step][-1]
         if phase != self.phase:
             self.phase = phase
             self.make_train_function(force=True)
+            self.test_function = None  # Keras makes a new one when it validates
 
     # ---------------------------------------------------------------- inference
 
