@@ -97,11 +97,12 @@ class UnknownNameError(KeyError, ValueError):
 
 
 def names(task: str | None = None) -> list[str]:
-    """Sorted names of the models registered so far, of one task or of all.
+    """Sorted names of the models registered so far, of one task or of all, without names that begin with _.
 
     Raises:
         ValueError: for an unknown task.
     """
     if task is not None and task not in TASKS:
         raise ValueError(f"unknown task {task!r}.{closest(task, TASKS)} Tasks: {', '.join(TASKS)}.")
-    return sorted(n for n, spec in _SPECS.items() if task is None or task in spec.tasks)
+    shown = {n: spec for n, spec in _SPECS.items() if not n.startswith("_")}
+    return sorted(n for n, spec in shown.items() if task is None or task in spec.tasks)
