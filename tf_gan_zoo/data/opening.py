@@ -326,8 +326,9 @@ def _common_size(domains: dict[str, Domain]) -> Size:
     for domain in domains.values():
         size = domain.pictures.size
         if size is None and len(domain):
-            shapes = {p.shape[:2] for p in domain.pictures.take(domain.kept[:512])}
-            sizes |= shapes
+            # What is not in memory has been scanned for its sizes.
+            some = domain.kept if domain.pictures.in_memory else domain.kept[:1]
+            sizes |= {picture.shape[:2] for picture in domain.pictures.take(some)}
         elif size:
             sizes.add(size)
     if len(sizes) > 1:
