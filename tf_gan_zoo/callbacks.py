@@ -22,6 +22,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import h5py
 import keras
 import numpy as np
 
@@ -29,6 +30,7 @@ from tf_gan_zoo import present
 
 LATEST = "latest.weights.h5"
 LAST_GOOD = "last_good.weights.h5"
+_MEANS = "running_means"
 
 
 def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
@@ -158,7 +160,7 @@ class Checkpoint(_StepCallback):
         if not _finite(self.model):
             return
         latest = self.folder / LATEST
-        write_atomically(latest, self.model.save_weights)
+        write_atomically(latest, lambda path: save_state(self.model, path))
         if self._sentinel is None or self._sentinel.healthy:
             write_atomically(self.folder / LAST_GOOD, lambda path: _link(latest, path))
 
@@ -176,20 +178,41 @@ def _finite(model: keras.Model) -> bool:
     return all(np.isfinite(np.asarray(v, "float32")).all() for v in model.trainable_variables)
 
 
-class RunningMeans(keras.callbacks.Callback):
-    """Goes on with the means of an epoch that was interrupted; Keras would begin them anew.
+def save_state(model: keras.Model, path: Path) -> None:
+    """Writes the weights, and beside them the epoch's running means, which Keras leaves out."""
+    model.save_weights(path)
+    with h5py.File(path, "a") as file:
+        for index, variable in enumerate(_means(model)):
+            file[f"{_MEANS}/{index}"] = np.asarray(variable)
 
-    Made after the checkpoint has been loaded, it gives back the metrics' state when the first epoch begins.
+
+def _means(model: keras.Model) -> list[keras.Variable]:
+    return [variable for metric in model.metrics for variable in metric.variables]
+
+
+class RunningMeans(keras.callbacks.Callback):
+    """Goes on with an epoch that was interrupted: its running means, which Keras begins anew, and its number.
+
+    Args:
+        checkpoint: the file that the run goes on from.
+        epochs: epochs of the whole run, for progress bars; this `fit` may be for the one epoch only.
     """
 
-    def __init__(self, model: keras.Model) -> None:
+    def __init__(self, checkpoint: Path, epochs: int) -> None:
         super().__init__()
-        self._state = [(v, np.asarray(v)) for metric in model.metrics for v in metric.variables]
+        self._epochs = epochs
+        with h5py.File(checkpoint) as file:
+            saved = file.get(_MEANS, {})
+            self._values = [np.asarray(saved[str(index)]) for index in range(len(saved))]
+
+    def set_params(self, params: dict[str, Any]) -> None:
+        params["epochs"] = self._epochs
+        super().set_params(params)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        for variable, value in self._state:
+        for variable, value in zip(_means(self.model), self._values):
             variable.assign(value)
-        self._state = []
+        self._values = []
 
 
 # -------------------------------------------------------------------- speed, history, pictures
@@ -247,7 +270,8 @@ class HistoryFile(_StepCallback):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         scalars = {name: _json_number(value) for name, value in (logs or {}).items()}
-        timed = {"steps": self.step - self._epoch_start, "seconds": round(time.perf_counter() - self._clock, 3)}
+        seconds = round(time.perf_counter() - self._clock, 3)
+        timed = {"steps": self.step - self._epoch_start, "seconds": seconds}
         row = {"epoch": epoch + 1, "step": self.step, **scalars, **timed}
         found = [] if self._sentinel is None else self._sentinel.found_since(self._epoch_start)
         if found:

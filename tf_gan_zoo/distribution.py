@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+from typing import Any
 
 import tensorflow as tf
 
@@ -29,7 +31,7 @@ def make_strategy(kind: str = "auto") -> tf.distribute.Strategy:
 
 
 def _multi_worker() -> tf.distribute.Strategy:
-    if not os.environ.get("TF_CONFIG"):
+    if not _cluster():
         raise StrategyError(
             "multi_worker needs the environment variable TF_CONFIG, a JSON text with the addresses of all "
             'workers and this one\'s index: {"cluster": {"worker": ["host1:port", "host2:port"]}, '
@@ -38,11 +40,32 @@ def _multi_worker() -> tf.distribute.Strategy:
     return tf.distribute.MultiWorkerMirroredStrategy()
 
 
-def is_chief(strategy: tf.distribute.Strategy | None = None) -> bool:
-    """True in the one process that writes files: the only one, or the cluster's first worker."""
-    strategy = strategy or tf.distribute.get_strategy()
-    resolver = getattr(strategy, "cluster_resolver", None)
-    if resolver is None or not resolver.task_type:
+def is_chief(kind: str = "auto") -> bool:
+    """True in the one process that writes files: the only one, or the cluster's chief or first worker."""
+    cluster = _cluster() if kind in ("auto", "multi_worker") else {}
+    task, workers = cluster.get("task", {}), cluster.get("cluster", {})
+    first = "chief" if "chief" in workers else "worker"
+    return not task or (task.get("type"), task.get("index")) == (first, 0)
+
+
+def _cluster() -> dict[str, Any]:
+    """What TF_CONFIG says.
+
+    Raises:
+        StrategyError: if it is no JSON object.
+    """
+    try:
+        cluster = json.loads(os.environ.get("TF_CONFIG") or "{}")
+    except json.JSONDecodeError as error:
+        raise StrategyError(f"TF_CONFIG is not valid JSON: {error}.") from None
+    if not isinstance(cluster, dict):
+        raise StrategyError(f"TF_CONFIG must be a JSON object, got {cluster!r}.")
+    return cluster
+
+
+def same_on_all_workers(devices: tf.distribute.Strategy, number: int) -> bool:
+    """Whether every worker of a cluster holds the same number; all of them must ask."""
+    if not isinstance(devices, tf.distribute.MultiWorkerMirroredStrategy):
         return True
-    has_chief = "chief" in resolver.cluster_spec().jobs
-    return (resolver.task_type, resolver.task_id) == ("chief" if has_chief else "worker", 0)
+    numbers = devices.run(lambda: tf.constant([number], tf.int64))
+    return bool(tf.reduce_all(devices.gather(numbers, axis=0) == number))

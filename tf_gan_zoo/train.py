@@ -6,6 +6,7 @@ function of (seed, step), the step lies inside the checkpoint, and a checkpoint 
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import importlib.util
 import inspect
@@ -27,6 +28,7 @@ import yaml
 
 import tf_gan_zoo
 from tf_gan_zoo import callbacks, distribution, present, registry, zoo
+from tf_gan_zoo import weights as zoo_weights
 from tf_gan_zoo.batch_spec import BatchSpec, Field
 from tf_gan_zoo.config import Config, load_yaml
 from tf_gan_zoo.data import DatasetError, Pipeline, open_dataset
@@ -42,7 +44,13 @@ class RunError(ValueError):
 
 @dataclass(frozen=True)
 class RunFolder:
-    """The files of one run; see `train` for what they hold."""
+    """The files of one run.
+
+    config.yaml (the resolved config, versions, command), history.jsonl (a row per epoch), samples/ (a picture
+    per epoch and final.png, from fixed inputs), checkpoints/ (latest and last_good), tensorboard/ where
+    TensorBoard is installed; in the end model.weights.h5 (all networks, averages, optimizers, seeds, step),
+    model.keras and record.json (times, machine, last logs).
+    """
 
     path: Path
 
@@ -78,17 +86,21 @@ class RunFolder:
     def record(self) -> Path:
         return self.path / "record.json"
 
-    def stored(self, resume: bool) -> dict[str, Any] | None:
+    def stored(self, resume: bool, chief: bool = True) -> dict[str, Any] | None:
         """What config.yaml says of the run to resume; None where there is none yet.
+
+        The other workers of a cluster do not look whether the folder is empty: the chief is about to fill it.
 
         Raises:
             RunError: if the folder is not empty and this is no resumption of a run.
         """
         if resume and self.config.is_file():
             return load_yaml(self.config)
+        if not chief:
+            return None
         if self.path.exists() and not self.path.is_dir():
             raise RunError(f"--out {self.path} is a file. Name a folder.")
-        if self.path.is_dir() and any(self.path.iterdir()):
+        if self.path.is_dir() and any(path != self.config for path in self.path.iterdir()):
             advice = "It holds no config.yaml, so there is nothing to resume: name another folder."
             if self.config.is_file():
                 advice = "Add --resume to go on with the run in it, or name another folder."
@@ -114,17 +126,13 @@ def train(
     verbose: int | None = None,
     command: str | None = None,
 ) -> Path:
-    """Trains a model or recipe and returns its run folder.
-
-    The folder holds config.yaml (the resolved config, versions, command), history.jsonl (a row per epoch),
-    samples/ (a picture per epoch and final.png, from fixed inputs), checkpoints/ (latest and last_good),
-    tensorboard/ if TensorBoard is installed, and in the end model.weights.h5, model.keras and record.json.
+    """Trains a model or recipe and returns its run folder (see `RunFolder`).
 
     Args:
         name: a model or recipe, as `zoo.get` takes it.
         data: dataset address; the recipe's by default.
         settings: config fields to override.
-        out: the run folder.
+        out: the run folder; new or empty unless `resume`.
         resume: go on with the run in `out` from its latest checkpoint; starts it if there is none.
         strategy: "auto", "one", "mirrored" or "multi_worker" (see `zoo.strategy`).
         weights: starts from these weights ("pretrained" or a file) instead of fresh ones.
@@ -135,27 +143,28 @@ def train(
         command: the shell command that started this, for the record.
 
     Raises:
-        ConfigError, DatasetError, BatchError, UnknownNameError, WeightsError, RunError, StrategyError: for
-            what cannot work, before the first step.
+        RunError: for a folder, resumption or batch size that cannot work; also ConfigError, DatasetError,
+            BatchError, UnknownNameError, WeightsError, StrategyError: all before the first step.
         Interrupted: after Ctrl-C or SIGTERM, once the state has been saved.
     """
     started, folder = time.time(), RunFolder(Path(out))
-    stored = folder.stored(resume)
+    chief = distribution.is_chief(strategy)
+    stored = folder.stored(resume, chief)
     spec, config = _resolve(name, data, settings, stored)
     devices = _devices(strategy, deterministic, config.seed)  # before TensorFlow does anything else
-    run = _prepare(folder, name, spec.cls, config, devices, stored)
+    run = _prepare(_Run(folder, name, spec.cls, config, None, devices, chief, stored))
     model = _build(run, weights)
-    if run.chief:
+    if chief:
         _write_config(run, command)
-    means = _load_checkpoint(run, model)
-    sentinel = callbacks.Sentinel(stop=stop_on_failure)
+    used, sentinel = _load_checkpoint(run, model), callbacks.Sentinel(stop=stop_on_failure)
     with callbacks.Interruption().caught() as interruption:
         checkpoint = callbacks.Checkpoint(
-            folder.checkpoints if run.chief else None,
-            every=checkpoint_every, sentinel=sentinel, interruption=interruption,
+            folder.checkpoints if chief else None, every=checkpoint_every, sentinel=sentinel,
+            interruption=interruption,
         )  # fmt: skip
-        _fit(run, model, [*means, *_watchers(run, model, sentinel), checkpoint], _verbosity(run, verbose))
-    if run.chief:
+        used += [*_watchers(run, model, sentinel), checkpoint]
+        _fit(run, model, used, _verbosity(run, verbose))
+    if chief:
         _finish(run, model, sentinel, started)
     return folder.path
 
@@ -174,13 +183,10 @@ class _Run:
     name: str
     cls: type[GAN]
     config: Config
-    pipeline: Pipeline
+    pipeline: Pipeline | None
     devices: tf.distribute.Strategy
+    chief: bool
     stored: dict[str, Any] | None
-
-    @functools.cached_property
-    def chief(self) -> bool:
-        return distribution.is_chief(self.devices)
 
 
 def _resolve(
@@ -215,28 +221,26 @@ def _devices(strategy: str, deterministic: bool, seed: int) -> tf.distribute.Str
     return devices
 
 
-def _prepare(
-    folder: RunFolder, name: str, cls: type[GAN], config: Config, devices: tf.distribute.Strategy,
-    stored: dict[str, Any] | None,
-) -> _Run:  # fmt: skip
+def _prepare(run: _Run) -> _Run:
     """Opens the data and checks that they, the config and the devices fit together."""
-    replicas = devices.num_replicas_in_sync
+    config, replicas = run.config, run.devices.num_replicas_in_sync
     if config.batch_size % replicas:
         raise RunError(
             f"batch_size {config.batch_size} cannot be shared equally by {replicas} replicas: "
             f"choose a multiple of {replicas}."
         )
-    unbuilt = _unbuilt(cls, config)
+    unbuilt = _unbuilt(run.cls, config)
     pipeline = open_pipeline(unbuilt)
-    if stored and stored["num_examples"] != pipeline.num_examples:
+    before = run.stored["num_examples"] if run.stored else pipeline.num_examples
+    if before != pipeline.num_examples:
         raise RunError(
-            f"the data set {config.data!r} has changed: {stored['num_examples']} examples when the run "
-            f"began, {pipeline.num_examples} now. Restore it, or start a new run in another folder."
+            f"the data set {config.data!r} has changed: {before} examples when the run began, "
+            f"{pipeline.num_examples} now. Restore it, or start a new run in another folder."
         )
     if config.steps_per_epoch is None:
         steps = max(pipeline.steps_per_epoch // unbuilt.batches_per_step, 1)
         config = config.replace(steps_per_epoch=steps)
-    return _Run(folder, name, cls, config, pipeline, devices, stored)
+    return dataclasses.replace(run, config=config, pipeline=pipeline)
 
 
 def _unbuilt(cls: type[GAN], config: Config) -> GAN:
@@ -283,9 +287,7 @@ def _build(run: _Run, weights: str | Path | None) -> GAN:
         model = run.cls(run.config)
         model.compile()
         if weights is not None and run.stored is None:
-            from tf_gan_zoo import weights as weights_module
-
-            weights_module.load(model, run.name, weights)
+            zoo_weights.load(model, run.name, weights)
             model.step.assign(0)
     return model
 
@@ -324,13 +326,16 @@ def _verbosity(run: _Run, verbose: int | None) -> int:
 
 def _load_checkpoint(run: _Run, model: GAN) -> list[keras.callbacks.Callback]:
     """Puts a resumed model into its last saved state; returns what must go on with its running means."""
-    if run.stored is None or not run.folder.latest.is_file():
+    if run.stored is not None and run.folder.latest.is_file():
+        model.load_weights(run.folder.latest)
+    if not distribution.same_on_all_workers(run.devices, int(model.step.numpy())):
+        raise RunError("the workers have different checkpoints: --out must be one folder that all share.")
+    if not int(model.step.numpy()):
         return []
-    model.load_weights(run.folder.latest)
     if run.chief:
         callbacks.trim_history(run.folder.history, int(model.step.numpy()))
     in_mid_epoch = int(model.step.numpy()) % run.config.steps_per_epoch
-    return [callbacks.RunningMeans(model)] if in_mid_epoch else []
+    return [callbacks.RunningMeans(run.folder.latest, run.config.epochs)] if in_mid_epoch else []
 
 
 def _watchers(run: _Run, model: GAN, sentinel: callbacks.Sentinel) -> list[keras.callbacks.Callback]:
@@ -454,7 +459,7 @@ def load_model(name: str, weights: str | Path | None = "pretrained") -> GAN:
     if weights == "pretrained" and not own:
         raise RunError(f"the run in {name} has saved no weights yet.")
     if weights is not None:
-        model.load_weights(own[0] if weights == "pretrained" else weights)
+        zoo_weights.load(model, stored["name"], own[0] if weights == "pretrained" else weights)
     return model
 
 

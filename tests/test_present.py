@@ -1,0 +1,156 @@
+"""Grids, strips, walks and picture files."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tf_gan_zoo import present
+
+
+def test_to_uint8_maps_the_range_and_clips_what_is_outside():
+    values = np.array([-2.0, -1.0, 0.0, 1.0, 3.0, np.nan])
+    np.testing.assert_array_equal(present.to_uint8(values), [0, 0, 128, 255, 255, 0])
+    np.testing.assert_array_equal(present.to_uint8(np.array([0, 0.5, 1]), (0, 1)), [0, 128, 255])
+    with pytest.raises(present.PictureError, match="low < high"):
+        present.to_uint8(values, (1, 1))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_grid_holds_every_picture_at_its_place(channels):
+    images = np.random.default_rng(0).integers(0, 256, (5, 4, 6, channels)).astype("float32")
+    grid = present.image_grid(images, value_range=(0, 255), columns=3, padding=1)
+    assert grid.shape == (2 * 5 + 1, 3 * 7 + 1, 3)
+    for k, image in enumerate(images):
+        top, left = 1 + k // 3 * 5, 1 + k % 3 * 7
+        shown = grid[top : top + 4, left : left + 6]
+        np.testing.assert_array_equal(shown, np.broadcast_to(image.astype("uint8"), shown.shape))
+    assert (grid[6:, 15:] == 255).all()  # no sixth picture: background
+
+
+def test_a_grid_is_about_square_and_labels_add_room_below_each_picture():
+    images = -np.ones((9, 8, 8), "float32")
+    assert present.image_grid(images, padding=0).shape == (24, 24, 3)
+    labelled = present.image_grid(images, padding=0, labels=list("abcdefghi"))
+    assert labelled.shape[0] > 24
+    below = labelled[8 : labelled.shape[0] // 3]
+    assert below.min() < 128 < below.max()  # ink on background
+
+
+@pytest.mark.parametrize("bad", [np.zeros((2, 4, 4, 2)), np.zeros((4, 4)), np.zeros((0, 4, 4, 3))])
+def test_a_grid_refuses_what_is_no_batch_of_pictures(bad):
+    with pytest.raises(present.PictureError, match="batch, height, width, channels"):
+        present.image_grid(bad)
+    with pytest.raises(present.PictureError, match="one label per picture"):
+        present.image_grid(np.zeros((2, 4, 4, 1)), labels=["a"])
+
+
+def test_strips_enlarge_small_inputs_without_smoothing():
+    low = np.array([[[-1.0], [1.0]], [[1.0], [-1.0]]], "float32")[None]
+    high = np.zeros((1, 8, 8, 1), "float32")
+    sheet = present.strips({"input": low, "output": high}, padding=2)
+    shown = sheet[-10:-2, 2:10, 0]
+    np.testing.assert_array_equal(shown, np.kron([[0, 255], [255, 0]], np.ones((4, 4))))
+    with pytest.raises(present.PictureError, match="same number"):
+        present.strips({"a": high, "b": np.zeros((2, 8, 8, 1))})
+
+
+def test_slerp_keeps_to_the_great_arc():
+    start, end = np.array([2.0, 0.0]), np.array([0.0, 2.0])
+    path = present.slerp(start, end, np.array([0.0, 1 / 3, 0.5, 1.0]))
+    half = np.sqrt(2.0)
+    np.testing.assert_allclose(path, [[2, 0], [np.sqrt(3), 1], [half, half], [0, 2]], atol=1e-6)
+    same = present.slerp(start, start, np.array([0.0, 0.5, 1.0]))
+    np.testing.assert_allclose(same, [start] * 3)
+
+
+def test_a_walk_visits_its_keys_and_closes():
+    keys = np.random.default_rng(0).normal(size=(3, 16))
+    path = present.closed_walk(keys, 10)
+    assert path.shape == (30, 16)
+    np.testing.assert_allclose(path[::10], keys, atol=1e-6)
+    steps = np.linalg.norm(np.diff(np.vstack([path, path[:1]]), axis=0), axis=1)
+    assert steps.max() < 0.4 * np.linalg.norm(keys[0] - keys[1])  # the last frame leads to the first
+
+
+class _Painter:
+    """Paints its first two latents as gray levels."""
+
+    def sample_inputs(self, count, seed):
+        latents = np.random.default_rng(seed).uniform(-1, 1, (count, 2)).astype("float32")
+        return {"latents": latents, "labels": np.arange(count)}
+
+    def run(self, inputs):
+        assert len(set(inputs["labels"])) == 1  # conditions stay as they are on a walk
+        return np.tile(inputs["latents"][:, None, :, None], (1, 2, 1, 1))
+
+    def generate(self, count, seed=0):
+        latents = self.sample_inputs(count, seed)["latents"]
+        return np.tile(latents[:, None, :, None], (1, 2, 1, 1))
+
+
+def test_a_latent_walk_becomes_a_repeating_gif(tmp_path):
+    frames = present.latent_walk(_Painter(), num_keys=3, frames_per_leg=4, num_walks=4)
+    assert frames.shape[0] == 12
+    assert frames.dtype == np.uint8
+    path = present.save_gif(frames, tmp_path / "new" / "walk.gif")
+    with Image.open(path) as gif:
+        assert gif.n_frames == 12
+        assert gif.info["loop"] == 0
+
+
+def test_sample_picture_asks_the_model_for_what_it_can_do():
+    assert present.sample_picture(_Painter(), count=4).ndim == 3
+    assert present.sample_picture(object()) is None
+
+    class Translator:
+        def translate(self, images, direction="a_to_b"):
+            return -images if direction == "a_to_b" else images
+
+    class Upscaler:
+        def upscale(self, images):
+            return np.repeat(np.repeat(images, 2, 1), 2, 2) * 2 - 1
+
+    pictures = np.zeros((2, 4, 4, 3), "float32")
+    pair = present.sample_picture(Translator(), {"inputs": pictures, "targets": pictures})
+    cycle = present.sample_picture(Translator(), {"images_a": pictures, "images_b": pictures})
+    large = present.sample_picture(
+        Upscaler(), {"low_resolution": pictures, "high_resolution": np.zeros((2, 8, 8, 3))}
+    )
+    assert all(sheet.dtype == np.uint8 and sheet.shape[-1] == 3 for sheet in (pair, cycle, large))
+    assert present.sample_picture(Translator()) is None
+
+
+def test_reading_lays_transparency_on_white_and_resizes(tmp_path):
+    pixels = np.zeros((2, 2, 4), np.uint8)
+    pixels[0, 0] = (255, 0, 0, 255)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    image = present.read_picture(tmp_path / "a.png")
+    np.testing.assert_array_equal(image[0, 0], [[1, -1, -1], [1, 1, 1]])
+    gray = present.read_picture(tmp_path / "a.png", size=(4, 6), channels=1, value_range=(0, 1))
+    assert gray.shape == (1, 4, 6, 1)
+    assert 0 <= gray.min() <= gray.max() <= 1
+
+
+def test_convert_files_writes_beside_the_source_or_where_told(tmp_path):
+    for name in ("a.png", "b.jpg"):
+        Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(tmp_path / name)
+    (tmp_path / "notes.txt").write_text("no picture")
+    written = present.convert_files(lambda x: -x, tmp_path, suffix="_new")
+    assert [p.name for p in written] == ["a_new.png", "b_new.png"]
+    assert np.asarray(Image.open(written[0])).min() == 255
+    (one,) = present.convert_files(
+        lambda x: x, tmp_path / "a.png", suffix="_new", out=tmp_path / "sub" / "one.png"
+    )
+    assert one == tmp_path / "sub" / "one.png"
+    with pytest.raises(present.PictureError, match="name a folder"):
+        present.convert_files(lambda x: x, tmp_path, suffix="_new", out=tmp_path / "all.png")
+
+
+def test_picture_errors_name_the_file(tmp_path):
+    with pytest.raises(present.PictureError, match="no file or folder"):
+        present.picture_files(tmp_path / "missing")
+    with pytest.raises(present.PictureError, match="has no pictures"):
+        present.picture_files(tmp_path)
+    (tmp_path / "broken.png").write_bytes(b"no")
+    with pytest.raises(present.PictureError, match=r"broken\.png"):
+        present.read_picture(tmp_path / "broken.png")
