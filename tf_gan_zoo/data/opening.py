@@ -72,32 +72,28 @@ def load_dataset(
     cache: bool | str = "auto",
     **options: Any,
 ) -> tf.data.Dataset:
-    """Batches of a data set as dictionaries, ready for `fit`.
+    """Batches of a data set as dictionaries, prefetched, in deterministic order.
 
     Images are float32 `(batch, height, width, channels)` in `value_range`, labels int32
     `(batch,)`, captions strings `(batch,)`. `low_resolution` is always in [0, 1].
 
     Args:
         name: "glyphs", "emoji:DIR", "folder:DIR", "paired:DIR", "unpaired:DIR", "idx:DIR",
-            "npz:FILE", "tfds:NAME[/config]", or a name given to `register_source`.
+            "npz:FILE", "tfds:NAME[/config]", or a registered one.
         view: Which fields a batch has, a key of `VIEWS`.
         image_size: Pixels, one number or `(height, width)`. `None` keeps the source's.
         channels: 1 (gray) or 3 (RGB). `None` keeps the source's, 3 for picture files.
         batch_size: Examples per batch, over all replicas.
         split: "train", "test", "val" or "all".
-        seed: Decides the order and the augmentation, nothing else.
-        value_range: Lowest and highest value of a pixel.
+        seed: Decides the order and the augmentation only.
+        value_range: Lowest and highest pixel.
         shuffle: A new order in each epoch. `None` means for "train" only.
         repeat: Go on without end instead of for one epoch.
-        start_step: The batch to start with: `start_step=k` gives what an uninterrupted iteration
-            gives from its k-th batch on. Without `repeat`, the rest of that batch's epoch.
+        start_step: The batch to go on with, as an uninterrupted iteration would.
         drop_remainder: Leave out an epoch's last, smaller batch.
         strict: Make unreadable pictures an error instead of a warning.
         cache: Keep decoded pictures in memory: True, False, or "auto" for up to 2 GiB.
         **options: `ImageOptions`, and the source's own (see its module).
-
-    Returns:
-        The data set, with known cardinality, prefetched, in deterministic order.
 
     Raises:
         DatasetError: If something does not fit; the message says what to do.
