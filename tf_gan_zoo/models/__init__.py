@@ -1,8 +1,10 @@
 """The zoo's table of contents: importing this package registers every model."""
 
+from tf_gan_zoo.models.cyclegan import CycleGAN
 from tf_gan_zoo.models.dcgan import DCGAN
+from tf_gan_zoo.models.infogan import InfoGAN
 from tf_gan_zoo.models.pix2pix import Pix2Pix
 from tf_gan_zoo.models.srgan import SRGAN
 from tf_gan_zoo.models.wgan_gp import WGANGP
 
-__all__ = ["DCGAN", "Pix2Pix", "SRGAN", "WGANGP"]
+__all__ = ["CycleGAN", "DCGAN", "InfoGAN", "Pix2Pix", "SRGAN", "WGANGP"]
