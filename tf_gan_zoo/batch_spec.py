@@ -64,11 +64,10 @@ class BatchSpec(dict[str, Field]):
         Raises:
             BatchError: if a required field is missing.
         """
+        batch = _unpacked(batch)
         if isinstance(batch, Mapping):
             named = {name: batch[name] for name in self if batch.get(name) is not None}
         else:
-            while isinstance(batch, (tuple, list)) and len(batch) == 1:
-                batch = batch[0]
             values = batch if isinstance(batch, (tuple, list)) else (batch,)
             named = {n: value for n, value in zip(self, values) if value is not None}
         missing = [name for name, f in self.items() if name not in named and not f.optional]
@@ -148,6 +147,13 @@ class BatchSpec(dict[str, Field]):
 
     def _text(self, name: str, came: str, what_to_do: str) -> str:
         return f"{name!r}: expected {self[name].describe()}, got {came}. {what_to_do}"
+
+
+def _unpacked(batch: Any) -> Any:
+    """What the user gave, without Keras's wrapping: (x,), or (x, None, None) from `train_on_batch`."""
+    while isinstance(batch, (tuple, list)) and batch and all(value is None for value in batch[1:]):
+        batch = batch[0]
+    return batch
 
 
 def _rescaling(values: str, value_range: tuple[float, float]) -> str:
