@@ -64,7 +64,7 @@ class GAN(keras.Model):
         for scalar in self.log_names:
             setattr(self, f"{scalar}_tracker", keras.metrics.Mean(name=scalar))
         self.phase = self.phases[0][0]
-        self._inference = tf.function(functools.partial(self.call, training=False), reduce_retracing=True)
+        self._inference = tf.function(self._infer, reduce_retracing=True)
         self.built = True
 
     # ---------------------------------------------------------------- what a subclass writes
@@ -340,15 +340,20 @@ class GAN(keras.Model):
 
     # ---------------------------------------------------------------- inference
 
-    def run(self, inputs: Mapping[str, Any] | np.ndarray, batch_size: int = 64) -> Any:
-        """The public network on many examples, `batch_size` at a time, as float32 NumPy."""
+    def run(
+        self, inputs: Mapping[str, Any] | np.ndarray, batch_size: int = 64, network: str | None = None
+    ) -> Any:
+        """Any network (by default the public one) on many examples, `batch_size` at a time, as NumPy."""
         count = len(next(iter(inputs.values())) if isinstance(inputs, Mapping) else inputs)
         parts = []
         for start in range(0, count, batch_size):
             chunk = slice(start, start + batch_size)
             part = tf.nest.map_structure(lambda v, chunk=chunk: tf.convert_to_tensor(v[chunk]), inputs)
-            parts.append(self._inference(part))
+            parts.append(self._inference(part, network))
         return tf.nest.map_structure(lambda *v: np.concatenate(v).astype("float32"), *parts)
+
+    def _infer(self, inputs: Any, network: str | None) -> Any:
+        return (getattr(self, network) if network else self.call)(inputs, training=False)
 
     # ---------------------------------------------------------------- saving
 
