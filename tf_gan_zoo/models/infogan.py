@@ -45,6 +45,7 @@ from tf_gan_zoo.config import (
 from tf_gan_zoo.gan import AdversarialGAN
 from tf_gan_zoo.losses import non_saturating_discriminator_loss as discriminator_loss
 from tf_gan_zoo.losses import non_saturating_generator_loss as generator_loss
+from tf_gan_zoo.metrics.tasks import clustering_accuracy
 from tf_gan_zoo.registry import Paper, register
 
 
@@ -330,6 +331,15 @@ class InfoGAN(AdversarialGAN):
         starts = range(0, len(images), batch_size)
         parts = [self._inference_of_codes(tf.constant(images[s : s + batch_size])) for s in starts]
         return InferredCodes(*(np.concatenate(part) for part in zip(*parts)))
+
+    def measure(self, examples: Mapping[str, np.ndarray]) -> dict[str, float]:
+        """Class coverage, and how well the first categorical code clusters the pictures by their labels."""
+        results = super().measure(examples)
+        if results and self.config.categories:
+            probabilities = self.infer_codes(examples["images"]).probabilities
+            clusters = probabilities[:, : self.config.categories[0]].argmax(axis=1)
+            results["clustering_accuracy"] = clustering_accuracy(clusters, examples["labels"])
+        return results
 
     @functools.cached_property
     def _inference_of_codes(self) -> Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:

@@ -20,6 +20,7 @@ and G use the same batch and the same generator outputs.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -43,6 +44,7 @@ from tf_gan_zoo.config import (
 from tf_gan_zoo.gan import GAN
 from tf_gan_zoo.losses import non_saturating_discriminator_loss as discriminator_loss
 from tf_gan_zoo.losses import non_saturating_generator_loss as adversarial_loss
+from tf_gan_zoo.metrics import images as metrics
 from tf_gan_zoo.networks.vgg import FeatureWeightsError, VGG19Features
 from tf_gan_zoo.registry import Paper, register
 
@@ -311,6 +313,20 @@ class SRGAN(GAN):
                 target = result[:, top * scale : (top + tile) * scale, left * scale : (left + tile) * scale]
                 target[...] = np.clip(large[:, : target.shape[1], : target.shape[2]], -1.0, 1.0)
         return result
+
+
+    def measure(self, examples: Mapping[str, np.ndarray]) -> dict[str, float]:
+        """PSNR and SSIM on all channels and the sharpness relative to the truth's; bicubic as baseline."""
+        low, high = examples["low_resolution"], examples["high_resolution"]
+        bicubic = tf.image.resize(low, high.shape[1:3], "bicubic").numpy() * 2.0 - 1.0
+        results = {}
+        for suffix, images in {"": self.upscale(low), "_baseline": np.clip(bicubic, -1.0, 1.0)}.items():
+            results[f"psnr{suffix}"] = float(metrics.psnr(images, high, 2.0).mean())
+            results[f"ssim{suffix}"] = float(metrics.ssim(images, high, 2.0).mean())
+            results[f"sharpness{suffix}"] = float(
+                metrics.sharpness(images).mean() / metrics.sharpness(high).mean()
+            )
+        return results
 
 
 # -------------------------------------------------------------------- losses and scores
