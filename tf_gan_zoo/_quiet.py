@@ -1,7 +1,7 @@
 """Imports TensorFlow without its start-up chatter.
 
-TensorFlow's C++ code writes to the error stream before its log level applies. While TensorFlow is imported and
-looks for devices, that stream is collected; information lines are dropped and everything else is passed on.
+TensorFlow's C++ code writes to the error stream before its log level applies. While TensorFlow is imported
+and looks for devices, that stream is collected; information lines are dropped, all else is passed on.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 
-#: Information lines, the notice about the log itself, and the failed search for a GPU where there is no driver.
+#: Information lines, the notice about the log itself, and the search for a GPU where there is no driver.
 _CHATTER = [rb"^I\d{4} ", rb"^WARNING: All log messages before absl::InitializeLog"]
 _NO_GPU = rb"^E\d{4} .*cuInit"
 
