@@ -27,8 +27,9 @@ PROGRAM = [sys.executable, "-m", "tf_gan_zoo"]
 
 
 def settings(name="dcgan", **changes):
-    """The model's tiny config with a short run."""
-    short = {"epochs": 2, "steps_per_epoch": 3}
+    """The model's tiny config with a short run on few pictures."""
+    options = {} if "data_options" in changes else {"data_options": {"num_examples": 64}}
+    short = {"epochs": 2, "steps_per_epoch": 3, **options}
     return {**registry.get_spec(name).tiny, **short, **changes}
 
 
@@ -125,7 +126,8 @@ def test_steps_per_epoch_comes_from_the_data(tmp_path):
     images = np.random.default_rng(0).integers(0, 255, (11, 16, 16, 3), dtype=np.uint8)
     np.savez(tmp_path / "data.npz", images=images)
     out = training.train(
-        "dcgan", data=f"npz:{tmp_path / 'data.npz'}", settings=settings(steps_per_epoch=None, epochs=1),
+        "dcgan", data=f"npz:{tmp_path / 'data.npz'}",
+        settings=settings(steps_per_epoch=None, epochs=1, data_options={}),
         out=tmp_path / "run", verbose=0, strategy="one",
     )  # fmt: skip
     record = yaml.safe_load((out / "config.yaml").read_text())
@@ -178,15 +180,16 @@ def test_a_changed_data_set_is_noticed(tmp_path):
     images = np.random.default_rng(0).integers(0, 255, (12, 16, 16, 3), dtype=np.uint8)
     np.savez(tmp_path / "data.npz", images=images)
     keywords = {"data": f"npz:{tmp_path / 'data.npz'}", "out": tmp_path / "run", "verbose": 0}
-    training.train("dcgan", settings=settings(epochs=1), **keywords)
+    training.train("dcgan", settings=settings(epochs=1, data_options={}), **keywords)
     np.savez(tmp_path / "data.npz", images=images[:8])
     with pytest.raises(training.RunError, match="examples when the run began"):
-        training.train("dcgan", settings=settings(epochs=2), resume=True, **keywords)
+        training.train("dcgan", settings=settings(epochs=2, data_options={}), resume=True, **keywords)
 
 
 def test_errors_come_before_anything_is_written(tmp_path):
+    values = settings(data_options={})
     with pytest.raises(DatasetError):
-        training.train("dcgan", data="folder:/no/such", settings=settings(), out=tmp_path / "run")
+        training.train("dcgan", data="folder:/no/such", settings=values, out=tmp_path / "run")
     with pytest.raises(distribution.StrategyError):
         training.train("dcgan", strategy="two", settings=settings(), out=tmp_path / "run")
     with pytest.raises(zoo.ConfigError, match="batchsize"):

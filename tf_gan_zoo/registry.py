@@ -100,9 +100,9 @@ def names(task: str | None = None) -> list[str]:
     """Sorted names of the models registered so far, of one task or of all, without names that begin with _.
 
     Raises:
-        ValueError: for an unknown task.
+        UnknownNameError: for an unknown task, which is a ValueError.
     """
     if task is not None and task not in TASKS:
-        raise ValueError(f"unknown task {task!r}.{closest(task, TASKS)} Tasks: {', '.join(TASKS)}.")
+        raise UnknownNameError(f"unknown task {task!r}.{closest(task, TASKS)} Tasks: {', '.join(TASKS)}.")
     shown = {n: spec for n, spec in _SPECS.items() if not n.startswith("_")}
     return sorted(n for n, spec in shown.items() if task is None or task in spec.tasks)

@@ -135,7 +135,7 @@ def train(
         out: the run folder; new or empty unless `resume`.
         resume: go on with the run in `out` from its latest checkpoint; starts it if there is none.
         strategy: "auto", "one", "mirrored" or "multi_worker" (see `zoo.strategy`).
-        weights: starts from these weights ("pretrained" or a file) instead of fresh ones.
+        weights: starts from these networks ("pretrained" or a file), with new optimizers at step 0.
         checkpoint_every: training steps between checkpoints, besides the one at the end of each epoch.
         stop_on_failure: end at the first finding of the sentinel.
         deterministic: make TensorFlow's operations repeatable bit for bit, at some cost in speed.
@@ -289,6 +289,7 @@ def _build(run: _Run, weights: str | Path | None) -> GAN:
         if weights is not None and run.stored is None:
             zoo_weights.load(model, run.name, weights)
             model.step.assign(0)
+            model.compile()  # this config's optimizers: a weights file brings rates and moments of its own
     return model
 
 

@@ -1,0 +1,210 @@
+"""The program: fast help, one-line errors, files in and files out."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from conftest import tiny
+from PIL import Image
+
+from tf_gan_zoo import cli, registry
+from tf_gan_zoo import train as training
+
+REPOSITORY = Path(__file__).parent.parent
+TINY = [f"--set={name}={value}" for name, value in registry.get_spec("dcgan").tiny.items()]
+
+
+def call(capsys, *arguments):
+    """Runs the program in this process: (exit status, standard output, standard error)."""
+    with pytest.raises(SystemExit) as ended:
+        cli.main([str(word) for word in arguments])
+    printed = capsys.readouterr()
+    return ended.value.code, printed.out, printed.err
+
+
+@pytest.fixture
+def use(monkeypatch):
+    """Makes commands use this model, so that they need no trained weights."""
+
+    def put(model):
+        monkeypatch.setattr(training, "load_model", lambda name, weights: model)
+
+    return put
+
+
+def test_help_answers_without_tensorflow():
+    check = (
+        "import sys, tf_gan_zoo.cli as c\n"
+        "try: c.main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "print([m for m in ('tensorflow', 'keras', 'numpy') if m in sys.modules])"
+    )
+    printed = subprocess.run(
+        [sys.executable, "-c", check], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    ).stdout
+    assert printed.strip().endswith("[]")
+    assert all(command in printed for command in ("train", "list", "info", "sample", "translate", "upscale"))
+
+
+def test_help_takes_less_than_a_second():
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        subprocess.run(
+            [sys.executable, "-m", "tf_gan_zoo", "--help"], cwd=REPOSITORY, check=True,
+            stdout=subprocess.DEVNULL,
+        )  # fmt: skip
+        seconds.append(time.perf_counter() - start)
+    assert min(seconds) < 1.0
+
+
+def test_dry_run_prints_the_resolved_recipe(capsys, tmp_path):
+    status, printed, _ = call(
+        capsys, "train", "dcgan", "--data", "folder:x", "--set", "epochs=7", "--set", "learning_rate=1e-3",
+        "--dry-run", "--out", tmp_path / "run",
+    )  # fmt: skip
+    recipe = yaml.safe_load(printed)
+    assert status == 0
+    assert (recipe["data"], recipe["epochs"], recipe["learning_rate"]) == ("folder:x", 7, 0.001)
+    assert set(recipe) == set(registry.get_spec("dcgan").config_cls.field_names())
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments,words",
+    [
+        (["train", "dcgn", "--out", "x"], "Did you mean 'dcgan'"),
+        (["train", "dcgan", "--set", "epoch=3", "--out", "x"], "Did you mean 'epochs'"),
+        (["train", "dcgan", "--set", "epochs=many", "--out", "x"], "DCGANConfig.epochs"),
+        (["train", "dcgan", "--set", "epochs", "--out", "x"], "expected NAME=VALUE"),
+        (["train", "dcgan", "--data", "folder:/no/such", "--out", "x"], "/no/such"),
+        (["train", "dcgan", "--data", "glyphs", "--strategy", "two", "--out", "x"], "auto, one, mirrored"),
+        (["sample", "dcgan", "--weights", "/no/such.npz"], "/no/such.npz"),
+        (["list", "--task", "generatoin"], "Did you mean 'generation'"),
+        (["info", "nothing"], "nothing"),
+    ],
+)
+def test_our_errors_are_one_line_and_exit_with_2(arguments, words, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    status, _, error = call(capsys, *arguments)
+    assert status == 2
+    assert error.startswith("error: ")
+    assert words in error
+    assert "Traceback" not in error
+    assert error.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_debug_shows_the_traceback():
+    from tf_gan_zoo.registry import UnknownNameError
+
+    with pytest.raises(UnknownNameError):
+        cli.main(["info", "nothing", "--debug"])
+
+
+def test_train_needs_a_folder(capsys):
+    status, _, error = call(capsys, "train", "dcgan")
+    assert status == 2
+    assert "--out" in error
+
+
+def test_train_then_sample_from_the_run_folder(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = ["train", "dcgan", "--data", "glyphs", *TINY, "--set=data_options={num_examples: 64}",
+           "--set=steps_per_epoch=2", "--out", "runs/a"]  # fmt: skip
+    status, printed, _ = call(capsys, *run)
+    assert status == 0
+    assert "Finished: runs/a" in printed
+    assert "images_per_second" in printed
+    status, _, error = call(capsys, *run)
+    assert status == 2
+    assert "--resume" in error
+    status, printed, _ = call(capsys, "sample", "runs/a", "--count", 4, "--seed", 3)
+    assert (status, printed.strip()) == (0, "a.png")
+    expected = training.sample_grid(training.load_model("runs/a"), 4, 3)
+    np.testing.assert_array_equal(np.asarray(Image.open("a.png")), expected)
+
+
+def test_list_info_and_datasets(capsys):
+    status, printed, _ = call(capsys, "list", "--task", "generation")
+    assert status == 0
+    assert "dcgan" in printed
+    assert "pix2pix" not in printed
+    status, printed, _ = call(capsys, "info", "dcgan")
+    assert status == 0
+    assert "generator: 18,885,760" in printed
+    assert "arXiv:1511.06434" in printed
+    status, printed, _ = call(capsys, "datasets")
+    assert status == 0
+    assert {"glyphs", "folder", "idx"} <= set(printed.split())
+
+
+def test_sample_refuses_labels_of_an_unconditional_model(capsys, use):
+    use(tiny("dcgan"))
+    status, _, error = call(capsys, "sample", "dcgan", "--labels", "0,1")
+    assert status == 2
+    assert "not conditioned on labels" in error
+    status, _, error = call(capsys, "sample", "dcgan", "--labels", "a")
+    assert status == 2
+    assert "whole numbers" in error
+
+
+def test_interpolate_writes_a_gif(capsys, use, tmp_path):
+    use(tiny("dcgan"))
+    status, _, _ = call(capsys, "interpolate", "dcgan", "--out", tmp_path / "walk.gif")
+    assert status == 0
+    with Image.open(tmp_path / "walk.gif") as gif:
+        assert gif.n_frames == 72
+
+
+class _Stub:
+    """A model that turns pictures into pictures."""
+
+    zoo_name = "stub"
+
+    def __init__(self, **fields):
+        from tf_gan_zoo.batch_spec import BatchSpec, image_field
+
+        self.batch_spec = BatchSpec({n: image_field(size, 3, *r) for n, (size, *r) in fields.items()})
+
+
+def test_translate_writes_beside_the_input(capsys, use, tmp_path):
+    class Translator(_Stub):
+        def translate(self, images, direction="a_to_b"):
+            assert images.shape == (1, 8, 8, 3)
+            return images if direction == "b_to_a" else -images
+
+    use(Translator(inputs=((8, 8),)))
+    Image.new("RGB", (20, 10), "black").save(tmp_path / "dark.png")
+    status, printed, _ = call(capsys, "translate", "stub", tmp_path)
+    assert (status, printed.strip()) == (0, str(tmp_path / "dark_translated.png"))
+    assert np.asarray(Image.open(tmp_path / "dark_translated.png")).min() == 255
+    out = tmp_path / "out"
+    call(capsys, "translate", "stub", tmp_path / "dark.png", "--direction", "b_to_a", "--out", out)
+    assert np.asarray(Image.open(out / "dark_translated.png")).max() == 0
+
+
+def test_upscale_takes_any_size(capsys, use, tmp_path):
+    class Upscaler(_Stub):
+        def upscale(self, images):
+            assert 0 <= images.min() <= images.max() <= 1
+            return np.repeat(np.repeat(images, 4, 1), 4, 2) * 2 - 1
+
+    use(Upscaler(low_resolution=((None, None), (0, 1))))
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "small.png")
+    status, _, _ = call(capsys, "upscale", "stub", tmp_path / "small.png", "--suffix", "_x4")
+    assert status == 0
+    large = np.asarray(Image.open(tmp_path / "small_x4.png"))
+    np.testing.assert_array_equal(large, np.kron(pixels, np.ones((4, 4, 1))))
+
+
+def test_a_task_that_a_model_cannot_do_is_refused(capsys, use, tmp_path):
+    use(tiny("dcgan"))
+    status, _, error = call(capsys, "translate", "dcgan", tmp_path)
+    assert status == 2
+    assert "dcgan cannot translate; it can generate" in error
