@@ -259,3 +259,18 @@ def test_sample_grids_use_the_same_inputs_every_time(tmp_path):
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
     fit(model, [grid])
     assert (tmp_path / "epoch_0001.png").read_bytes() != (tmp_path / "a.png").read_bytes()
+
+
+def test_the_weights_that_end_a_phase_are_kept(tmp_path):
+    model = tiny("srgan", pretrain_steps=2)
+    keep = callbacks.PhaseCheckpoint(tmp_path)
+    model.fit(make_dataset(model, 2), verbose=0)
+    stage_one = [v.numpy() for v in model.generator.variables]
+    assert not list(tmp_path.iterdir())
+    model.fit(make_dataset(model, 1), verbose=0, callbacks=[keep])  # the phase begins with this fit
+    resumed = tiny("srgan", pretrain_steps=2)
+    resumed.load_weights(tmp_path / "srresnet.weights.h5")
+    for kept, expected in zip(resumed.generator.variables, stage_one):
+        np.testing.assert_array_equal(kept, expected)
+    model.fit(make_dataset(model, 1), verbose=0, callbacks=[callbacks.PhaseCheckpoint(tmp_path / "again")])
+    assert not (tmp_path / "again").exists()

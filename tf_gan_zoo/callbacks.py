@@ -165,6 +165,28 @@ class Checkpoint(_StepCallback):
             write_atomically(self.folder / LAST_GOOD, lambda path: _link(latest, path))
 
 
+class PhaseCheckpoint(keras.callbacks.Callback):
+    """Keeps the weights with which each training phase ended, as PHASE.weights.h5.
+
+    Args:
+        folder: where the files go.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.folder = Path(folder)
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        last_step = max(int(self.model.step.numpy()) - 1, 0)
+        self._phase = [name for name, first in self.model.phases if first <= last_step][-1]
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        if self.model.phase != self._phase:
+            path = self.folder / f"{self._phase}.weights.h5"
+            write_atomically(path, self.model.save_weights)
+            self._phase = self.model.phase
+
+
 def _link(source: Path, target: Path) -> None:
     """A second name for a file that is only ever replaced; a copy where the file system has no links."""
     target.unlink(missing_ok=True)

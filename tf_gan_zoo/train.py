@@ -345,6 +345,8 @@ def _watchers(run: _Run, model: GAN, sentinel: callbacks.Sentinel) -> list[keras
     if not run.chief:
         return watchers
     watchers += [_sample_grid(run, model), callbacks.HistoryFile(run.folder.history, sentinel)]
+    if len(model.phases) > 1:
+        watchers.append(callbacks.PhaseCheckpoint(run.folder.checkpoints))
     if importlib.util.find_spec("tensorboard"):
         board = keras.callbacks.TensorBoard(run.folder.path / "tensorboard", write_graph=False)
         watchers.append(board)
