@@ -33,7 +33,7 @@ def class_coverage(samples: np.ndarray, images: np.ndarray, labels: np.ndarray) 
     return {
         "classes": int((shares >= 0.25 / len(known)).sum()),
         "num_classes": len(known),
-        "class_entropy": float(-(present * np.log(present)).sum()),
+        "class_entropy": float((present * np.log(1 / present)).sum()),
         "neighbour_distance": float(distance.mean()),
     }
 
