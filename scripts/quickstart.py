@@ -24,9 +24,8 @@ def main() -> None:
     train(arguments.out / "run", arguments.set)
     model = load(arguments.out / "run")
     grid, walk = arguments.out / "letters.png", arguments.out / "walk.gif"
-    present.save_png(present.image_grid(model.generate(64, seed=0), (-1, 1), scale=3), grid)
-    latents = present.latent_walk(model.config.latent_size, num_keys=6, num_frames=60, seed=1)
-    present.save_gif(present.walk_frames(model.run(latents), (-1, 1), scale=6), walk)
+    present.save_png(enlarged(present.image_grid(model.generate(64, seed=0))), grid)
+    present.save_gif(enlarged(present.latent_walk(model)), walk)
     saved_model, tflite = export(model, arguments.out)
 
     print("\nTrained, drawn and exported:")
@@ -35,6 +34,11 @@ def main() -> None:
         ("SavedModel", saved_model), ("TFLite", tflite),
     ]:  # fmt: skip
         print(f"  {what:<12} {where}")
+
+
+def enlarged(picture: np.ndarray, factor: int = 2) -> np.ndarray:
+    """Pictures (..., height, width, 3) with every pixel `factor` times as large."""
+    return picture.repeat(factor, axis=-3).repeat(factor, axis=-2)
 
 
 def train(run: Path, settings: list[str]) -> None:

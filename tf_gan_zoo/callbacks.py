@@ -486,7 +486,8 @@ class Sentinel(_StepCallback):
         samples = np.asarray(self.model.generate(self.num_samples, seed=0))
         if samples.ndim < 3 or not np.issubdtype(samples.dtype, np.floating):
             return None
-        spread = float(samples.std(axis=0).mean()) / 2.0  # the zoo's models draw in [-1, 1]
+        low, high = present.output_range(self.model)
+        spread = float(samples.std(axis=0).mean()) / (high - low)
         if spread >= self.spread:
             self._epochs_left_to_spread = 0
             return None

@@ -167,12 +167,18 @@ def sample_picture(
     """
     if hasattr(model, "generate"):
         samples = np.asarray(model.generate(count, seed=seed))
-        return image_grid(samples) if samples.ndim == 4 else None
+        return image_grid(samples, value_range=output_range(model)) if samples.ndim == 4 else None
     if held_out is None:
         return None
     if hasattr(model, "translate"):
         return _translation_picture(model, held_out)
     return _upscaling_picture(model, held_out) if hasattr(model, "upscale") else None
+
+
+def output_range(model: Any) -> tuple[float, float]:
+    """Lowest and highest value in a model's pictures."""
+    field = model.batch_spec.get("images")
+    return field.value_range if field is not None and field.value_range else (-1.0, 1.0)
 
 
 def _translation_picture(model: Any, held_out: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -202,7 +208,7 @@ def latent_walk(model: Any, *, num_keys: int = 6, frames_per_leg: int = 12, num_
     """
     walks = [_walk_inputs(model, num_keys, frames_per_leg, seed + walk) for walk in range(num_walks)]
     pictures = np.stack([np.asarray(model.run(inputs)) for inputs in walks], axis=1)
-    return np.stack([image_grid(frame) for frame in pictures])
+    return np.stack([image_grid(frame, value_range=output_range(model)) for frame in pictures])
 
 
 def _walk_inputs(model: Any, num_keys: int, frames_per_leg: int, seed: int) -> Any:

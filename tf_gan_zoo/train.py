@@ -486,11 +486,12 @@ def sample_grid(model: GAN, count: int, seed: int, labels: list[int] | None = No
     """
     for_task(model, "generate")
     if labels is None:
-        return present.image_grid(model.generate(count, seed=seed))
+        return present.image_grid(model.generate(count, seed=seed), value_range=present.output_range(model))
     if "labels" not in inspect.signature(model.sample_inputs).parameters:
         raise RunError(f"{model.zoo_name} is not conditioned on labels: leave out --labels.")
     chosen = np.resize(np.asarray(labels, "int32"), count)
-    return present.image_grid(model.generate(count, seed=seed, labels=chosen), labels=list(chosen))
+    samples = model.generate(count, seed=seed, labels=chosen)
+    return present.image_grid(samples, value_range=present.output_range(model), labels=list(chosen))
 
 
 def translate_files(
