@@ -216,7 +216,8 @@ def test_unsaved_precision_comes_back_from_the_config(tmp_path):
     assert loaded.generator.layers[1].compute_dtype == "bfloat16"
 
 
-SPEC = BatchSpec(images=image_field((8, 8), 3, multiple_of=4), labels=Field((), (0, 9), "int32", optional=True))
+LABELS = Field((), (0, 9), "int32", optional=True)
+SPEC = BatchSpec(images=image_field((8, 8), 3, multiple_of=4), labels=LABELS)
 GOOD = np.zeros((2, 8, 8, 3), "float32")
 
 

@@ -116,17 +116,39 @@ def test_keras_file_keeps_everything_and_resumes_exactly(name, tmp_path):
         assert difference(snapshot(uninterrupted), snapshot(model)) == 0.0
 
 
+def train_on_one_and_on_two(name, mirrored, make_optimizer=None):
+    """The same three steps on one device and on two replicas: both models and the distance trained."""
+
+    def train():
+        model = tiny(name, sync_batch_norm=True)
+        if make_optimizer:
+            model.compile({player: make_optimizer() for player in model.players})
+        before = [v.numpy() for network in model.networks.values() for v in network.trainable_variables]
+        model.fit(make_dataset(model, steps=3), verbose=0)
+        after = [v.numpy() for network in model.networks.values() for v in network.trainable_variables]
+        return model, difference(before, after)
+
+    single, moved = train()
+    with mirrored.scope():
+        double, _ = train()
+    return single, double, moved
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_two_replicas_train_to_the_weights_of_one(name, mirrored):
-    single = tiny(name, sync_batch_norm=True)
-    single.fit(make_dataset(single, steps=3), verbose=0)
-    with mirrored.scope():
-        double = tiny(name, sync_batch_norm=True)
-    double.fit(make_dataset(double, steps=3), verbose=0)
-    assert difference(snapshot(single), snapshot(double)) < 1e-5
+    # Plain gradient descent: Adam makes whole steps of the rounding noise that is all the gradient of a
+    # bias in front of a normalisation.
+    single, double, moved = train_on_one_and_on_two(name, mirrored, lambda: keras.optimizers.SGD(1e-3))
+    assert difference(snapshot(single), snapshot(double)) < 1e-5 < moved / 10
     for scalar in single.log_names:
         one, two = (float(getattr(m, f"{scalar}_tracker").result()) for m in (single, double))
-        assert one == pytest.approx(two, abs=1e-4)
+        assert one == pytest.approx(two, rel=1e-3, abs=1e-4)
+
+
+@pytest.mark.parametrize("name", ["dcgan", "wgan_gp", "pix2pix", "cyclegan"])
+def test_two_replicas_with_the_papers_own_optimizers(name, mirrored):
+    single, double, moved = train_on_one_and_on_two(name, mirrored)
+    assert difference(snapshot(single), snapshot(double)) < 1e-5 < moved / 5
 
 
 @pytest.mark.parametrize("name", MODELS)
