@@ -25,6 +25,7 @@ from typing import Any
 import h5py
 import keras
 import numpy as np
+import tensorflow as tf
 
 from tf_gan_zoo import present
 
@@ -201,8 +202,13 @@ def _finite(model: keras.Model) -> bool:
 
 
 def save_state(model: keras.Model, path: Path) -> None:
-    """Writes the weights, and beside them the epoch's running means, which Keras leaves out."""
+    """Writes the weights, and beside them the epoch's running means, which Keras leaves out.
+
+    In a cluster the means are left out: each read of one would need all workers, and only the chief writes.
+    """
     model.save_weights(path)
+    if isinstance(model.distribute_strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        return
     with h5py.File(path, "a") as file:
         for index, variable in enumerate(_means(model)):
             file[f"{_MEANS}/{index}"] = np.asarray(variable)

@@ -64,7 +64,7 @@ class GAN(keras.Model):
         for scalar in self.log_names:
             setattr(self, f"{scalar}_tracker", keras.metrics.Mean(name=scalar))
         self.phase = self.phases[0][0]
-        self._inference = tf.function(self._infer, reduce_retracing=True)
+        self._inference = tf.function(self._infer, reduce_retracing=True, autograph=False)
         self.built = True
 
     # ---------------------------------------------------------------- what a subclass writes
@@ -329,6 +329,9 @@ class GAN(keras.Model):
         return super().fit(
             data, epochs=epochs, verbose=verbose, callbacks=[*added, *given], shuffle=False, **kwargs
         )
+
+    def _maybe_symbolic_build(self, *args: Any, **kwargs: Any) -> None:
+        """Nothing is left to build; Keras would average a batch over replicas, which fails for dicts."""
 
     def set_phase_at(self, step: int) -> None:
         """Enters the phase that `step` belongs to; both steps are traced anew if it changes."""

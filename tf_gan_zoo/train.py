@@ -414,7 +414,6 @@ def _cpu_model() -> str:
 
 def _finish(run: _Run, model: GAN, sentinel: callbacks.Sentinel, started: float) -> None:
     """Writes the trained model, the last picture and the record."""
-    model.reset_metrics()  # so that the weights file of a run does not tell whether it was interrupted
     callbacks.write_atomically(run.folder.weights, model.save_weights)
     callbacks.write_atomically(run.folder.model, model.save)
     _sample_grid(run, model).draw(model, "final.png")
