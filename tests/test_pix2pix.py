@@ -59,6 +59,7 @@ def test_unet_of_the_paper():
 @pytest.mark.parametrize(("size", "depth"), [(256, 8), (512, 8), (64, 6), ((64, 96), 5), (128, 7)])
 def test_depth_follows_the_size(size, depth):
     assert Pix2PixConfig(image_size=size, width=1).depth == depth
+    assert Pix2PixConfig(image_size=size, width=1, max_depth=4).depth == 4
 
 
 def test_initial_weights():
@@ -165,6 +166,7 @@ def test_learning_rate_is_constant_or_decays_as_asked():
     [
         ({"image_size": 100}, "multiples of 8"),
         ({"image_size": 16}, "patch_size: 70 needs pictures of at least 24x24"),
+        ({"max_depth": 2}, "max_depth: must be 3 or more"),
         ({"decay_epochs": 201}, "from 0 to epochs"),
         ({"patch_size": 71}, "patch_size"),
     ],

@@ -19,6 +19,7 @@ one at a time, and with their batch size of 1 it is what training does. No learn
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -51,7 +52,7 @@ from tf_gan_zoo.schedules import LinearDecay
 
 #: Receptive field of D in pixels -> convolutions with stride 2 (section 3.2.2, appendix 6.1.2).
 _PATCH_HALVINGS = {1: 0, 16: 1, 34: 2, 70: 3, 142: 4, 286: 5}
-_MAX_DEPTH, _MIN_DEPTH = 8, 3
+_MIN_DEPTH = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,8 +60,9 @@ class Pix2PixConfig(Config):
     """The paper's 256x256 model, as trained on facades.
 
     Attributes:
-        image_size: sides that are multiples of 8. The U-Net halves them as often as both allow, at most 8
-            times: down to 1x1 for 64, 128 and 256.
+        image_size: sides that are multiples of 8.
+        max_depth: the U-Net halves both sides as often as they can be, but not more often than this: by
+            default down to 1x1 for 64, 128 and 256.
         input_channels: channels of the pictures to be translated; `channels` are the results'.
         width: channels of the first layer of G and of D; deeper layers have up to 8 times as many.
         dropout: rate in the decoder's first three layers, the model's only noise.
@@ -80,6 +82,7 @@ class Pix2PixConfig(Config):
     batch_size: PositiveInt = 1
     epochs: PositiveInt = 200
     image_size: ImageSize = 256
+    max_depth: PositiveInt = 8
     input_channels: PositiveInt = 3
     channels: PositiveInt = 3
     width: PositiveInt = 64
@@ -95,6 +98,10 @@ class Pix2PixConfig(Config):
     decay_epochs: int = 0
 
     def validate(self) -> None:
+        if self.max_depth < _MIN_DEPTH:
+            raise ConfigError(
+                f"Pix2PixConfig.max_depth: must be {_MIN_DEPTH} or more, got {self.max_depth}."
+            )
         if self.depth < _MIN_DEPTH:
             raise ConfigError(
                 f"Pix2PixConfig.image_size: both sides of {self.image_size} must be multiples of "
@@ -113,9 +120,9 @@ class Pix2PixConfig(Config):
 
     @property
     def depth(self) -> int:
-        """How often the U-Net halves its pictures: as often as both sides can be, at most 8 times."""
-        both = np.gcd(*height_width(self.image_size))
-        return max(d for d in range(_MAX_DEPTH + 1) if both % 2**d == 0)
+        """How often the U-Net halves its pictures."""
+        common_divisor = math.gcd(*height_width(self.image_size))
+        return max(d for d in range(self.max_depth + 1) if common_divisor % 2**d == 0)
 
     def level_channels(self, level: int) -> int:
         """Channels of the U-Net `level` halvings down (1 to `depth`)."""
