@@ -120,11 +120,9 @@ class SRGANConfig(Config):
         "C. Ledig, L. Theis, F. Huszar, J. Caballero, A. Cunningham, A. Acosta, A. Aitken, A. Tejani, "
         "J. Totz, Z. Wang, W. Shi", 2017, "1609.04802",
     ),
-    # The low rate is for the comparison of one and two replicas: a bias before a batch norm has no gradient
-    # but rounding noise, which Adam makes steps of up to the learning rate from.
     tiny={
         "image_size": 16, "num_blocks": 1, "width": 4, "pretrain_steps": 1, "batch_size": 4,
-        "content_loss": "mse", "learning_rate": 1e-5, "pretrain_learning_rate": 1e-5,
+        "content_loss": "mse",
     },
 )  # fmt: skip
 class SRGAN(GAN):
