@@ -24,11 +24,15 @@ def test_hand_values():
     np.testing.assert_allclose(metrics.ssim(gray, gray, data_range=1.0), [1, 1])
 
 
-def test_sharpness_is_the_slope_of_a_ramp():
+def test_gradients_are_the_slope_of_a_ramp_and_tell_an_edge_from_ripples():
     rows, columns = np.mgrid[:9, :7]
     ramp = (0.3 * rows + 0.4 * columns)[None, :, :, None]
-    np.testing.assert_allclose(metrics.sharpness(ramp), [0.5])
-    np.testing.assert_allclose(metrics.sharpness(np.ones_like(ramp)), [0])
+    edge = np.where(columns < 3, 0.0, 1.5)[None, :, :, None]  # one of six steps to the right
+    for length in (metrics.mean_gradient, metrics.rms_gradient):
+        np.testing.assert_allclose(length(ramp), [0.5])
+        np.testing.assert_allclose(length(np.ones_like(ramp)), [0])
+    np.testing.assert_allclose(metrics.mean_gradient(edge), [1.5 / 6])
+    np.testing.assert_allclose(metrics.rms_gradient(edge), [1.5 / np.sqrt(6)])
 
 
 def test_agrees_with_scikit_image(noisy_pair):

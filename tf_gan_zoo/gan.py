@@ -83,6 +83,11 @@ class GAN(keras.Model):
         raise TypeError(f"{type(self).__name__} must define the property batch_spec.")
 
     @property
+    def data_keywords(self) -> dict[str, Any]:
+        """Keywords of `zoo.load_dataset` that follow from the config, besides sizes and ranges."""
+        return {}
+
+    @property
     def players(self) -> dict[str, tuple[str, ...]]:
         """Player -> names of the networks its optimizer updates; one player per network by default."""
         return {name: (name,) for name in self._network_names}

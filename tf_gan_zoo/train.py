@@ -270,6 +270,7 @@ def open_pipeline(model: GAN, split: str = "train", **changes: Any) -> Pipeline:
         "value_range": field.value_range or (-1.0, 1.0),
         "batch_size": config.batch_size,
         "seed": config.seed,
+        **model.data_keywords,
         **config.data_options,
         **changes,
     }
@@ -290,6 +291,7 @@ def _build(run: _Run, weights: str | Path | None) -> GAN:
             zoo_weights.load(model, run.name, weights)
             model.step.assign(0)
             model.compile()  # this config's optimizers: a weights file brings rates and moments of its own
+        model.before_training(run.config.total_steps)  # what only a later phase needs fails now, if it does
     return model
 
 

@@ -66,20 +66,31 @@ def ssim(images: np.ndarray, references: np.ndarray, data_range: float) -> np.nd
     return (likeness / energy).mean((1, 2, 3))
 
 
-def sharpness(images: np.ndarray) -> np.ndarray:
-    """Mean length of the gradient, in pixel values per pixel, over all positions and channels.
-
-    The gradient is the difference to the next pixel to the right and to the next one below.
+def mean_gradient(images: np.ndarray) -> np.ndarray:
+    """Mean length of the gradient of each picture, in pixel values per pixel; it counts faint ripples, too.
 
     Raises:
         ValueError: if the array is not a batch of pictures of at least 2x2 pixels.
     """
+    return _gradient_length(images).mean((1, 2, 3))
+
+
+def rms_gradient(images: np.ndarray) -> np.ndarray:
+    """Root mean square of the gradient's length of each picture: dominated by its edges.
+
+    Raises:
+        ValueError: if the array is not a batch of pictures of at least 2x2 pixels.
+    """
+    return np.sqrt(np.square(_gradient_length(images)).mean((1, 2, 3)))
+
+
+def _gradient_length(images: np.ndarray) -> np.ndarray:
+    """From the differences to the next pixel to the right and to the next one below."""
     images, _ = _checked(images, images)
     if min(images.shape[1:3]) < 2:
-        raise ValueError(f"sharpness needs pictures of at least 2x2 pixels, got shape {images.shape}.")
+        raise ValueError(f"a gradient needs pictures of at least 2x2 pixels, got shape {images.shape}.")
     corner = images[:, :-1, :-1]
-    down, right = images[:, 1:, :-1] - corner, images[:, :-1, 1:] - corner
-    return np.hypot(down, right).mean((1, 2, 3))
+    return np.hypot(images[:, 1:, :-1] - corner, images[:, :-1, 1:] - corner)
 
 
 def _checked(images: np.ndarray, references: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

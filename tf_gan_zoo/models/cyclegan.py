@@ -74,7 +74,8 @@ class CycleGANConfig(Config):
         cycle_weight_b: weight of |G_ab(G_ba(b)) - b|; 0 for the ablation "forward".
         identity_weight: weight of the identity terms (section 5.2), times that of the cycle of their domain.
         pool_size: generated pictures that each discriminator's history holds; 0 for none.
-        decay_epochs: the learning rate falls linearly to 0 over this many last epochs.
+        decay_epochs: the learning rate falls linearly to 0 over this many last epochs; None means half of
+            them, the paper's 100 of 200.
     """
 
     data: str = "unpaired:horse2zebra"
@@ -97,7 +98,7 @@ class CycleGANConfig(Config):
     learning_rate: PositiveFloat = 2e-4
     beta_1: Fraction = 0.5
     beta_2: Fraction = 0.999
-    decay_epochs: int = 100
+    decay_epochs: int | None = None
 
     def validate(self) -> None:
         if any(side % 4 for side in height_width(self.image_size)):
@@ -110,7 +111,7 @@ class CycleGANConfig(Config):
                 f"CycleGANConfig.patch_size: {self.patch_size} needs pictures of at least "
                 f"{smallest}x{smallest} pixels, got image_size {self.image_size}. Use a smaller patch_size."
             )
-        if not 0 <= self.decay_epochs <= self.epochs:
+        if not 0 <= (self.decay_epochs or 0) <= self.epochs:
             raise ConfigError(
                 f"CycleGANConfig.decay_epochs: {self.decay_epochs} must be from 0 to epochs ({self.epochs})."
             )
@@ -177,8 +178,9 @@ class CycleGAN(GAN):
     def make_optimizer(self, player: str) -> keras.optimizers.Optimizer:
         c = self.config
         rate = c.learning_rate
-        if c.decay_epochs:
-            decay_steps = c.total_steps * c.decay_epochs // c.epochs
+        decay_epochs = c.epochs / 2 if c.decay_epochs is None else c.decay_epochs
+        if decay_epochs:
+            decay_steps = max(int(c.total_steps * decay_epochs / c.epochs), 1)
             rate = LinearDecay(rate, c.total_steps - decay_steps, decay_steps)
         return keras.optimizers.Adam(rate, beta_1=c.beta_1, beta_2=c.beta_2)
 

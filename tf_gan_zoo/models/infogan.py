@@ -340,7 +340,7 @@ class InfoGAN(AdversarialGAN):
 
     @functools.cached_property
     def _inference_of_codes(self) -> Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
-        @tf.function(reduce_retracing=True)
+        @tf.function(reduce_retracing=True, autograph=False)
         def infer(images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             _, features = self.discriminator(images, training=False)
             logits, means, _ = split_outputs(self.recognition(features, training=False), self.config)

@@ -154,7 +154,7 @@ class Pix2Pix(GAN):
 
     def build_state(self, config: Pix2PixConfig) -> None:
         self._translate_with_dropout = tf.function(
-            lambda image: self.generator(image, training=True), reduce_retracing=True
+            lambda image: self.generator(image, training=True), reduce_retracing=True, autograph=False
         )
 
     def make_optimizer(self, player: str) -> keras.optimizers.Optimizer:

@@ -164,6 +164,10 @@ class SRGAN(GAN):
         return keras.optimizers.Adam(falling, beta_1=c.beta_1)
 
     @property
+    def data_keywords(self) -> dict[str, Any]:
+        return {"scale": self.config.scale}
+
+    @property
     def batch_spec(self) -> BatchSpec:
         c = self.config
         return BatchSpec(
@@ -314,16 +318,16 @@ class SRGAN(GAN):
 
 
     def measure(self, examples: Mapping[str, np.ndarray]) -> dict[str, float]:
-        """PSNR and SSIM on all channels and the sharpness relative to the truth's; bicubic as baseline."""
+        """PSNR and SSIM on all channels, and gradients as parts of the truth's; bicubic as baseline."""
         low, high = examples["low_resolution"], examples["high_resolution"]
         bicubic = tf.image.resize(low, high.shape[1:3], "bicubic").numpy() * 2.0 - 1.0
         results = {}
         for suffix, images in {"": self.upscale(low), "_baseline": np.clip(bicubic, -1.0, 1.0)}.items():
             results[f"psnr{suffix}"] = float(metrics.psnr(images, high, 2.0).mean())
             results[f"ssim{suffix}"] = float(metrics.ssim(images, high, 2.0).mean())
-            results[f"sharpness{suffix}"] = float(
-                metrics.sharpness(images).mean() / metrics.sharpness(high).mean()
-            )
+            for name in ("mean_gradient", "rms_gradient"):
+                length = getattr(metrics, name)
+                results[f"{name}{suffix}"] = float(length(images).mean() / length(high).mean())
         return results
 
 
