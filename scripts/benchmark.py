@@ -29,7 +29,7 @@ KINDS = ("fit", "bare", "plain")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("what", choices=["train", "worker"])
-    parser.add_argument("models", nargs="+", help="models or recipes")
+    parser.add_argument("models", nargs="+", help="models or recipes, or all")
     parser.add_argument("--kind", choices=KINDS, default="fit", help=argparse.SUPPRESS)
     parser.add_argument("--batch-size", type=int, default=None, help="the recipe's by default")
     parser.add_argument("--steps", type=int, default=4, help="steps per round")
@@ -42,6 +42,10 @@ def main() -> None:
         return
     print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, "
           f"{arguments.rounds} rounds of {arguments.steps} steps, seconds per step")  # fmt: skip
+    if arguments.models == ["all"]:
+        import tf_gan_zoo as zoo
+
+        arguments.models = zoo.list_models()
     for model in arguments.models:
         report(model, compare(model, arguments), arguments.json)
 
