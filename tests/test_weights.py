@@ -29,6 +29,15 @@ def test_float16_weights_give_nearly_the_same_pictures(published):
     assert np.abs(tiny("dcgan").generate(4, seed=1) - model.generate(4, seed=1)).max() > 5e-3
 
 
+def test_seeds_of_dropout_are_no_weights(tmp_path):
+    model = tiny("pix2pix")
+    model.fit(make_dataset(model, 1), verbose=0)  # leaves seeds beyond float16
+    weights.save(model, tmp_path / "pix2pix.npz")
+    fresh = zoo.get("pix2pix", weights=tmp_path / "pix2pix.npz", **get_spec("pix2pix").tiny)
+    images = np.random.default_rng(0).uniform(-1, 1, (2, 16, 16, 3)).astype("float32")
+    np.testing.assert_allclose(fresh.translate(images), model.translate(images), atol=1e-2)
+
+
 def test_discriminator_comes_too_and_training_goes_on(published):
     model, path = published
     fresh = zoo.get("dcgan", weights=path, **get_spec("dcgan").tiny)

@@ -86,11 +86,13 @@ def _pretrained_file(name: str) -> Path:
 
 
 def _variables(model: GAN) -> dict[str, Any]:
+    """NETWORK/INDEX -> variable; integers, such as the seeds of dropout, are no weights."""
     networks = {**model.networks, **model.averaged_networks}
     return {
         f"{name}/{index:03d}": variable
         for name, network in networks.items()
         for index, variable in enumerate(network.variables)
+        if "float" in variable.dtype
     }
 
 
@@ -106,7 +108,7 @@ def _load_arrays(model: GAN, path: Path) -> None:
     if wrong:
         raise WeightsError(_mismatch(model, path, saved_config, sorted(wrong)[0]))
     for key, variable in variables.items():
-        variable.assign(arrays[key].astype("float32") if arrays[key].dtype == np.float16 else arrays[key])
+        variable.assign(arrays[key].astype("float32"))
 
 
 def _load_keras_file(model: GAN, path: Path) -> None:
