@@ -174,7 +174,8 @@ def bare_round(model, steps: int) -> Callable[[], float]:
 def plain_round(model, steps: int) -> Callable[[], float] | None:
     import tensorflow as tf
 
-    if list(model.networks) != ["generator", "discriminator"] or not hasattr(model, "latents"):
+    two_players = list(model.networks) == ["generator", "discriminator"] and hasattr(model, "latents")
+    if not two_players or model.batches_per_step > 1:
         return None
     plain = plain_gan(model)
     batch = random_batch(model, model.config.batch_size)["images"]

@@ -54,9 +54,9 @@ def train(run: Path, settings: list[str]) -> None:
 
 def load(run: Path) -> zoo.GAN:
     """The model that the run trained."""
-    import keras
+    from tf_gan_zoo.train import load_model
 
-    return keras.models.load_model(run / "model.keras")
+    return load_model(str(run))
 
 
 def export(model: zoo.GAN, out: Path) -> tuple[Path, Path]:

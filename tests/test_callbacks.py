@@ -274,3 +274,13 @@ def test_the_weights_that_end_a_phase_are_kept(tmp_path):
         np.testing.assert_array_equal(kept, expected)
     model.fit(make_dataset(model, 1), verbose=0, callbacks=[callbacks.PhaseCheckpoint(tmp_path / "again")])
     assert not (tmp_path / "again").exists()
+
+
+def test_translators_that_draw_one_picture_are_noticed():
+    model = tiny("pix2pix")
+    inputs = {n: v.numpy() for n, v in next(iter(make_dataset(model, 1))).items()}
+    sentinel, messages = quiet_sentinel(patience=1, held_out=inputs)
+    object.__setattr__(model, "translate", lambda images: np.zeros_like(images))
+    fit(model, [sentinel])
+    assert "collapsed" in {failure.kind for failure in sentinel.failures}
+    assert any("samples are one picture" in message for message in messages)

@@ -53,6 +53,8 @@ def test_settings_are_read_as_yaml(tmp_path):
     assert settings == {"epochs": 2, "learning_rate": 1e-4, "image_size": [32, 48], "precision": "float32"}
     with pytest.raises(ConfigError, match="expected NAME=VALUE, got 'epochs'"):
         parse_settings(["epochs"])
+    with pytest.raises(ConfigError, match="data_options: .* is not a value"):
+        parse_settings(["data_options={strict: true"])
     (tmp_path / "list.yaml").write_text("- 1")
     with pytest.raises(ConfigError, match="expected a mapping"):
         load_yaml(tmp_path / "list.yaml")

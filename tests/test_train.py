@@ -149,8 +149,6 @@ def test_a_run_can_start_from_weights(finished, tmp_path):
 
 
 def test_translation_models_show_held_out_pictures(tmp_path):
-    if "pix2pix" not in zoo.list_models():
-        pytest.skip("needs pix2pix")
     out = run(tmp_path / "run", "pix2pix", epochs=1, steps_per_epoch=1)
     with Image.open(out / "samples" / "epoch_0001.png") as picture:
         assert picture.height > picture.width  # eight rows of input | output | truth
@@ -253,16 +251,14 @@ def test_resume_starts_a_run_that_has_not_begun(tmp_path):
 
 
 RESUMED = [
-    ("dcgan", (signal.SIGKILL, signal.SIGKILL)),
-    ("wgan_gp", (signal.SIGKILL, signal.SIGINT)),
-    ("cyclegan", (signal.SIGKILL, signal.SIGTERM)),
+    pytest.param("dcgan", (signal.SIGKILL, signal.SIGKILL), id="dcgan"),
+    pytest.param("wgan_gp", (signal.SIGKILL, signal.SIGINT), id="wgan_gp", marks=pytest.mark.slow),
+    pytest.param("cyclegan", (signal.SIGKILL, signal.SIGTERM), id="cyclegan", marks=pytest.mark.slow),
 ]
 
 
-@pytest.mark.parametrize("name,signals", RESUMED, ids=[name for name, _ in RESUMED])
+@pytest.mark.parametrize("name,signals", RESUMED)
 def test_a_killed_run_ends_with_the_same_weights(name, signals, tmp_path):
-    if name not in zoo.list_models():
-        pytest.skip(f"needs {name}")
     values = settings(name, epochs=2, steps_per_epoch=40)
     command = [*PROGRAM, "train", name, "--data", "glyphs", *arguments(values), "--deterministic",
                "--checkpoint-every", "3", "--strategy", "one"]  # fmt: skip

@@ -30,6 +30,7 @@ if "tensorflow" not in sys.modules:
 _EXPORTS = {
     "get": "zoo",
     "info": "zoo",
+    "load": "zoo",
     "list_models": "zoo",
     "list_recipes": "zoo",
     "strategy": "zoo",
@@ -42,11 +43,11 @@ _EXPORTS = {
     "ConfigError": "config",
 }
 
-_WITHOUT_TENSORFLOW = {"cli", "config", "present"}
+_WITHOUT_TENSORFLOW = {"cli", "config"}
 
 __all__ = [
     "GAN", "AdversarialGAN", "Config", "ConfigError", "Paper", "get", "info", "list_models", "list_recipes",
-    "load_dataset", "register", "strategy",
+    "load", "load_dataset", "register", "strategy",
 ]  # fmt: skip
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ if TYPE_CHECKING:
     from tf_gan_zoo.data import load_dataset
     from tf_gan_zoo.gan import GAN, AdversarialGAN
     from tf_gan_zoo.registry import Paper, register
-    from tf_gan_zoo.zoo import get, info, list_models, list_recipes, strategy
+    from tf_gan_zoo.zoo import get, info, list_models, list_recipes, load, strategy
 
 
 def __getattr__(name: str) -> Any:

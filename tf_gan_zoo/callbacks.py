@@ -158,7 +158,7 @@ class Checkpoint(_StepCallback):
             raise Interrupted(self._interruption.signum, self.step)
 
     def _write(self) -> None:
-        if not _finite(self.model):
+        if not is_finite(self.model):
             return
         latest = self.folder / LATEST
         write_atomically(latest, lambda path: save_state(self.model, path))
@@ -197,8 +197,11 @@ def _link(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def _finite(model: keras.Model) -> bool:
-    return all(np.isfinite(np.asarray(v, "float32")).all() for v in model.trainable_variables)
+def is_finite(model: keras.Model) -> bool:
+    """Whether all weights and statistics are numbers."""
+    networks = [*model.networks.values(), *model.averaged_networks.values()]
+    floats = [v for network in networks for v in network.variables if "float" in v.dtype]
+    return all(np.isfinite(np.asarray(v, "float32")).all() for v in floats)
 
 
 def save_state(model: keras.Model, path: Path) -> None:
@@ -400,16 +403,18 @@ class Sentinel(_StepCallback):
         spread: samples whose standard deviation over the batch, averaged over pixels, is below this part of
             the output range are one picture.
         num_samples: how many samples are compared.
+        held_out: fields of a batch, whose pictures are compared once translated or upscaled.
         report: receives each message; standard error by default.
     """
 
     def __init__(
         self, *, stop: bool = False, patience: int = 3, tolerance: float = 1e-4, zero: float = 1e-3,
-        spread: float = 0.005, num_samples: int = 16, report: Callable[[str], None] | None = None,
+        spread: float = 0.005, num_samples: int = 16, held_out: Mapping[str, np.ndarray] | None = None,
+        report: Callable[[str], None] | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         self.stop, self.patience, self.tolerance, self.zero = stop, patience, tolerance, zero
-        self.spread, self.num_samples = spread, num_samples
+        self.spread, self.num_samples, self.held_out = spread, num_samples, held_out
         self._report = report or _to_stderr
         self.failures: list[Failure] = []
         self._current: set[str] = set()
@@ -486,11 +491,19 @@ class Sentinel(_StepCallback):
                 return f"{name} has stood at {recent[-1]:.6g} for {self.patience} epochs"
         return None
 
-    def _collapsed(self) -> str | None:
-        if not hasattr(self.model, "generate"):
+    def _samples(self) -> np.ndarray | None:
+        """Pictures that ought to differ."""
+        if hasattr(self.model, "generate"):
+            return np.asarray(self.model.generate(self.num_samples, seed=0))
+        convert = getattr(self.model, "translate", None) or getattr(self.model, "upscale", None)
+        if self.held_out is None or convert is None:
             return None
-        samples = np.asarray(self.model.generate(self.num_samples, seed=0))
-        if samples.ndim < 3 or not np.issubdtype(samples.dtype, np.floating):
+        small = self.held_out.get("low_resolution")
+        return convert(self.held_out[next(iter(self.model.batch_spec))] if small is None else small)
+
+    def _collapsed(self) -> str | None:
+        samples = self._samples()
+        if samples is None or samples.ndim < 3 or not np.issubdtype(samples.dtype, np.floating):
             return None
         low, high = present.output_range(self.model)
         spread = float(samples.std(axis=0).mean()) / (high - low)
@@ -501,7 +514,7 @@ class Sentinel(_StepCallback):
         if self._epochs_left_to_spread > 0:
             return None
         return (
-            f"{self.num_samples} samples are one picture (they differ by {spread:.2%} of the range, "
+            f"{len(samples)} samples are one picture (they differ by {spread:.2%} of the range, "
             f"at least {self.spread:.2%} is expected)"
         )
 

@@ -193,5 +193,8 @@ def parse_settings(settings: typing.Iterable[str]) -> dict[str, Any]:
         name, equals, text = setting.partition("=")
         if not equals or not name.strip():
             raise ConfigError(f"expected NAME=VALUE, got {setting!r}, e.g. epochs=2.")
-        values[name.strip()] = yaml.load(text, Loader=_Loader)
+        try:
+            values[name.strip()] = yaml.load(text, Loader=_Loader)
+        except yaml.YAMLError:
+            raise ConfigError(f"{name.strip()}: {text!r} is not a value that YAML can read.") from None
     return values

@@ -54,7 +54,20 @@ def as_dataset(model: GAN, x: Any, y: Any, batch_size: int | None, shuffle: bool
     elif y is not None or batch_size is not None:
         raise TypeError("a tf.data.Dataset brings its own batches: do not pass y or batch_size with it.")
     first = _check_dataset(model, x)
+    replicas = model.distribute_strategy.num_replicas_in_sync
+    if replicas > 1:
+        x = _equal_batches(x, first, replicas)
     return group_batches(x, first, model.batches_per_step)
+
+
+def _equal_batches(dataset: tf.data.Dataset, batch_size: int, replicas: int) -> tf.data.Dataset:
+    """Leaves out a last short batch: replicas with unequal parts would weigh its examples wrongly."""
+    if batch_size % replicas:
+        raise BatchError(
+            f"A batch of {batch_size} examples cannot be shared equally by {replicas} replicas: "
+            f"batch the data by a multiple of {replicas}."
+        )
+    return dataset.rebatch(batch_size, drop_remainder=True)
 
 
 def _check_dataset(model: GAN, dataset: tf.data.Dataset) -> int:
@@ -128,7 +141,7 @@ class PhaseCallback(keras.callbacks.Callback):
         self._step = int(self.model.step.numpy())
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
-        self.model.set_phase_at(self._step)
+        self.model.set_phase_at(self._step, training=True)
         self._batch = batch
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:

@@ -9,8 +9,10 @@ stateless random draws, input checks, phases, and saving that keeps every optimi
 from __future__ import annotations
 
 import functools
+import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar
 
@@ -153,6 +155,8 @@ class GAN(keras.Model):
 
     def export(self, filepath: str, format: str = "tf_saved_model", **kwargs: Any) -> Any:
         """Exports the public network with Keras's own `export` ("tf_saved_model", "litert" or "onnx")."""
+        if format == "litert" and not _KERAS_EXPORTS_LITERT:
+            return _convert_to_litert(self.public_network(), filepath)
         return self.public_network().export(filepath, format=format, **kwargs)
 
     # ---------------------------------------------------------------- compile and update
@@ -338,13 +342,19 @@ class GAN(keras.Model):
     def _maybe_symbolic_build(self, *args: Any, **kwargs: Any) -> None:
         """Nothing is left to build; Keras would average a batch over replicas, which fails for dicts."""
 
-    def set_phase_at(self, step: int) -> None:
-        """Enters the phase that `step` belongs to; both steps are traced anew if it changes."""
+    def set_phase_at(self, step: int, training: bool = False) -> None:
+        """Enters the phase that `step` belongs to; both steps are traced anew if it changes.
+
+        Args:
+            step: the step to be done next.
+            training: `fit` is running and needs its new function at once.
+        """
         phase = [name for name, first in self.phases if first <= step][-1]
         if phase != self.phase:
             self.phase = phase
-            self.make_train_function(force=True)
-            self.test_function = None  # Keras makes a new one when it validates
+            self.train_function = self.test_function = None  # Keras makes new ones when it needs them
+            if training:
+                self.make_train_function()
 
     # ---------------------------------------------------------------- inference
 
@@ -383,6 +393,7 @@ class GAN(keras.Model):
             if f"seed_{index}" in store:
                 state.assign(store[f"seed_{index}"])
         super().load_own_variables({k: store[k] for k in list(store.keys()) if not k.startswith("seed_")})
+        self.set_phase_at(int(self.step.numpy()))
 
     def _seed_states(self) -> list[keras.Variable]:
         layers = [self, *self._flatten_layers(include_self=False)]
@@ -440,6 +451,18 @@ class AdversarialGAN(GAN):
             return {}
         samples = self.generate(len(examples["images"]), seed=0)
         return tasks.class_coverage(samples, examples["images"], examples["labels"])
+
+
+#: Keras before 3.13, the last for Python 3.10, cannot write the format itself.
+_KERAS_EXPORTS_LITERT = tuple(int(n) for n in keras.__version__.split(".")[:2]) >= (3, 13)
+
+
+def _convert_to_litert(network: keras.Model, filepath: str) -> None:
+    """Through a SavedModel, since converting a Keras 3 model's functions directly loses its weights."""
+    with tempfile.TemporaryDirectory() as folder:
+        network.export(folder, format="tf_saved_model", verbose=False)
+        content = tf.lite.TFLiteConverter.from_saved_model(folder).convert()
+    Path(filepath).write_bytes(content)
 
 
 def _with_named_fields(step: Any) -> Any:

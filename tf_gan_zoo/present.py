@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from tf_gan_zoo.data import images as decoding
+
 #: Endings of the files that `picture_files` finds in a folder.
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 _BACKGROUND, _INK = 255, 0
@@ -214,7 +216,9 @@ def latent_walk(model: Any, *, num_keys: int = 6, frames_per_leg: int = 12, num_
 def _walk_inputs(model: Any, num_keys: int, frames_per_leg: int, seed: int) -> Any:
     inputs = model.sample_inputs(num_keys, seed)
     if not isinstance(inputs, Mapping):
-        return closed_walk(np.asarray(inputs), frames_per_leg)
+        latents, codes = np.split(np.asarray(inputs), [model.config.latent_size], axis=1)
+        walk = closed_walk(latents, frames_per_leg)
+        return np.concatenate([walk, np.repeat(codes[:1], len(walk), axis=0)], axis=1)
     frames = num_keys * frames_per_leg
     held = {name: np.repeat(np.asarray(value)[:1], frames, axis=0) for name, value in inputs.items()}
     return {**held, "latents": closed_walk(np.asarray(inputs["latents"]), frames_per_leg)}
@@ -294,7 +298,7 @@ def read_picture(
 ) -> np.ndarray:  # fmt: skip
     """One picture file as float32 (1, height, width, channels) in `value_range`.
 
-    Transparent pictures are laid on white.
+    Decoded as data sets are: turned upright, 16 bits scaled, transparency laid on white.
 
     Args:
         path: the file.
@@ -306,11 +310,9 @@ def read_picture(
         PictureError: if the file is not a picture.
     """
     try:
-        with Image.open(path) as opened:
-            rgba = opened.convert("RGBA")
-    except (OSError, ValueError) as error:
+        picture = decoding.read_picture(decoding.ImageFile(str(path)))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise PictureError(f"{str(path)!r} cannot be read as a picture: {error}") from None
-    picture = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
     picture = picture.convert("L" if channels == 1 else "RGB")
     picture = picture if size is None else picture.resize(size[::-1], Image.BICUBIC)
     low, high = value_range

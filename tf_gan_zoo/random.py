@@ -17,7 +17,7 @@ Seed = tf.Tensor | Sequence[int]
 
 def make_seed(seed: int, purpose: str, step: int | tf.Tensor = 0) -> tf.Tensor:
     """The (2,) int64 seed of one draw; `purpose` keeps the draws of one step apart."""
-    stream = (int(seed) << 32) + zlib.crc32(purpose.encode())
+    stream = (int(seed) % 2**31 << 32) + zlib.crc32(purpose.encode())
     return tf.stack([tf.constant(stream, tf.int64), tf.cast(step, tf.int64)])
 
 

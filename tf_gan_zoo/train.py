@@ -153,10 +153,12 @@ def train(
     spec, config = _resolve(name, data, settings, stored)
     devices = _devices(strategy, deterministic, config.seed)  # before TensorFlow does anything else
     run = _prepare(_Run(folder, name, spec.cls, config, None, devices, chief, stored))
+    weights = stored.get("weights") if stored else weights  # a run that was resumed keeps its beginning
     model = _build(run, weights)
     if chief:
-        _write_config(run, command)
-    used, sentinel = _load_checkpoint(run, model), callbacks.Sentinel(stop=stop_on_failure)
+        _write_config(run, command, weights)
+    used = _load_checkpoint(run, model)
+    sentinel = callbacks.Sentinel(stop=stop_on_failure, held_out=_held_out(model))
     with callbacks.Interruption().caught() as interruption:
         checkpoint = callbacks.Checkpoint(
             folder.checkpoints if chief else None, every=checkpoint_every, sentinel=sentinel,
@@ -287,7 +289,7 @@ def _build(run: _Run, weights: str | Path | None) -> GAN:
     with run.devices.scope():
         model = run.cls(run.config)
         model.compile()
-        if weights is not None and run.stored is None:
+        if weights is not None and not run.folder.latest.is_file():
             zoo_weights.load(model, run.name, weights)
             model.step.assign(0)
             model.compile()  # this config's optimizers: a weights file brings rates and moments of its own
@@ -333,10 +335,10 @@ def _load_checkpoint(run: _Run, model: GAN) -> list[keras.callbacks.Callback]:
         model.load_weights(run.folder.latest)
     if not distribution.same_on_all_workers(run.devices, int(model.step.numpy())):
         raise RunError("the workers have different checkpoints: --out must be one folder that all share.")
-    if not int(model.step.numpy()):
-        return []
     if run.chief:
         callbacks.trim_history(run.folder.history, int(model.step.numpy()))
+    if not int(model.step.numpy()):
+        return []
     in_mid_epoch = int(model.step.numpy()) % run.config.steps_per_epoch
     return [callbacks.RunningMeans(run.folder.latest, run.config.epochs)] if in_mid_epoch else []
 
@@ -346,7 +348,7 @@ def _watchers(run: _Run, model: GAN, sentinel: callbacks.Sentinel) -> list[keras
     watchers = [callbacks.Throughput(run.config.batch_size * model.batches_per_step), sentinel]
     if not run.chief:
         return watchers
-    watchers += [_sample_grid(run, model), callbacks.HistoryFile(run.folder.history, sentinel)]
+    watchers += [_sample_grid(run, sentinel), callbacks.HistoryFile(run.folder.history, sentinel)]
     if len(model.phases) > 1:
         watchers.append(callbacks.PhaseCheckpoint(run.folder.checkpoints))
     if importlib.util.find_spec("tensorboard"):
@@ -355,14 +357,14 @@ def _watchers(run: _Run, model: GAN, sentinel: callbacks.Sentinel) -> list[keras
     return watchers
 
 
-def _sample_grid(run: _Run, model: GAN) -> callbacks.SampleGrid:
-    from_pictures = hasattr(model, "translate") or hasattr(model, "upscale")
-    needed = from_pictures and not hasattr(model, "generate")
-    return callbacks.SampleGrid(run.folder.samples, _held_out(model) if needed else None)
+def _sample_grid(run: _Run, sentinel: callbacks.Sentinel) -> callbacks.SampleGrid:
+    return callbacks.SampleGrid(run.folder.samples, sentinel.held_out)
 
 
-def _held_out(model: GAN) -> dict[str, np.ndarray]:
-    """The first pictures of the test split; of the training split where a data set has no other."""
+def _held_out(model: GAN) -> dict[str, np.ndarray] | None:
+    """For models that turn pictures into pictures the first of the test split, or of the training split."""
+    if hasattr(model, "generate"):
+        return None
     options = {"batch_size": NUM_HELD_OUT, "shuffle": False, "drop_remainder": False}
     try:
         pipeline = open_pipeline(model, "test", **options)
@@ -372,14 +374,15 @@ def _held_out(model: GAN) -> dict[str, np.ndarray]:
     return {name: np.asarray(value) for name, value in batch.items()}
 
 
-def _write_config(run: _Run, command: str | None) -> None:
+def _write_config(run: _Run, command: str | None, weights: str | Path | None) -> None:
     record = {
         "name": run.name,
         "model": run.cls.zoo_name,
         "config": run.config.to_dict(),
         "num_examples": run.pipeline.num_examples,
         "versions": versions(),
-        "command": command or (run.stored or {}).get("command"),
+        "command": run.stored["command"] if run.stored else command,
+        "weights": None if weights is None else str(weights),
     }
     text = yaml.safe_dump(record, sort_keys=False, allow_unicode=True)
     callbacks.write_atomically(run.folder.config, lambda path: path.write_text(text, encoding="utf-8"))
@@ -416,9 +419,13 @@ def _cpu_model() -> str:
 
 def _finish(run: _Run, model: GAN, sentinel: callbacks.Sentinel, started: float) -> None:
     """Writes the trained model, the last picture and the record."""
+    last_good = run.folder.checkpoints / callbacks.LAST_GOOD
+    if not callbacks.is_finite(model) and last_good.is_file():
+        model.load_weights(last_good)
+        print(f"The weights are no longer finite: keeping those of step {int(model.step.numpy())}.")
     callbacks.write_atomically(run.folder.weights, model.save_weights)
     callbacks.write_atomically(run.folder.model, model.save)
-    _sample_grid(run, model).draw(model, "final.png")
+    _sample_grid(run, sentinel).draw(model, "final.png")
     rows = callbacks.read_history(run.folder.history)
     record = {
         "name": run.name,

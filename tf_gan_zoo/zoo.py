@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 import tf_gan_zoo.models  # noqa: F401  (registers every model)
@@ -115,6 +116,14 @@ def get(name: str, weights: str | Path | None = None, **overrides: Any) -> GAN:
 
         weights_module.load(model, name, weights)
     return model
+
+
+def load(path: str | Path) -> GAN:
+    """A model saved with `model.save(path)`: networks, optimizers, seeds and the step.
+
+    `keras.models.load_model` does the same where the zoo's models have been imported.
+    """
+    return keras.saving.load_model(path)
 
 
 def strategy(kind: str = "auto") -> tf.distribute.Strategy:
