@@ -75,7 +75,8 @@ def test_quickstart_trains_draws_and_exports(tmp_path):
     command = [sys.executable, "scripts/quickstart.py", "--out", str(tmp_path), "--set", "epochs=1"]
     command += ["--set", "steps_per_epoch=2", "--set", "data_options={num_examples: 256}"]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=True)
-    for name in ("letters.png", "walk.gif", "run/model.keras", "saved_model/saved_model.pb", "generator.tflite"):
+    saved = "saved_model/saved_model.pb"
+    for name in ("letters.png", "walk.gif", "run/model.keras", saved, "generator.tflite"):
         assert (tmp_path / name).is_file()
         assert name.split("/")[0] in result.stdout
     weights = (tmp_path / "saved_model/variables/variables.data-00000-of-00001").stat().st_size
