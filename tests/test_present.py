@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from conftest import tiny
 from PIL import Image
 
 from tf_gan_zoo import present
@@ -75,6 +76,8 @@ def test_a_walk_visits_its_keys_and_closes():
 class _Painter:
     """Paints its first two latents as gray levels."""
 
+    batch_spec = {}
+
     def sample_inputs(self, count, seed):
         latents = np.random.default_rng(seed).uniform(-1, 1, (count, 2)).astype("float32")
         return {"latents": latents, "labels": np.arange(count)}
@@ -96,6 +99,15 @@ def test_a_latent_walk_becomes_a_repeating_gif(tmp_path):
     with Image.open(path) as gif:
         assert gif.n_frames == 12
         assert gif.info["loop"] == 0
+
+
+def test_codes_behind_the_latents_stay_as_they_are_on_a_walk():
+    model = tiny("infogan")
+    inputs = present._walk_inputs(model, num_keys=3, frames_per_leg=4, seed=0)
+    latents, codes = np.split(inputs, [model.config.latent_size], axis=1)
+    assert len(inputs) == 12
+    assert (codes == codes[0]).all()
+    assert latents.std(axis=0).min() > 0
 
 
 def test_sample_picture_asks_the_model_for_what_it_can_do():
