@@ -70,9 +70,10 @@ def export(model: zoo.GAN, out: Path) -> tuple[Path, Path]:
 
     latents = np.asarray(model.sample_inputs(1, seed=0))
     expected = model.run(latents)
+    loaded = tf.saved_model.load(str(saved_model))  # owns the variables that its functions use
     runner = Interpreter(str(tflite)).get_signature_runner()
     results = {
-        "SavedModel": np.asarray(tf.saved_model.load(str(saved_model)).serve(latents)),
+        "SavedModel": np.asarray(loaded.serve(latents)),
         "TFLite": next(iter(runner(latents=latents).values())),
     }
     for name, images in results.items():
