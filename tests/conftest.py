@@ -60,6 +60,13 @@ def difference(a, b):
     )
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _forget_graphs():
+    """Frees what a test file's models have left behind; a whole run would gather gigabytes."""
+    yield
+    keras.utils.clear_session()
+
+
 @pytest.fixture(scope="session")
 def mirrored():
     # One for all tests: two strategies over the same devices number their collective operations alike.
