@@ -39,6 +39,7 @@ setup(
             "pytest-xdist>=3.5",
             "ruff==0.17.*",
             "scikit-image>=0.22",
+            "tensorboard>=2.18",
             "tensorflow-datasets>=4.9",
             "importlib_resources",
             "ai-edge-litert>=2.0",
