@@ -51,9 +51,6 @@ class ImageOptions:
 _IMAGE_OPTIONS = tuple(field.name for field in dataclasses.fields(ImageOptions))
 
 
-_IMAGE_OPTIONS = tuple(field.name for field in dataclasses.fields(ImageOptions))
-
-
 def load_dataset(
     name: str,
     *,
