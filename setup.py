@@ -29,10 +29,13 @@ setup(
         "scipy>=1.11",
         "typer>=0.12",
         "rich>=13.0",
+        "requests>=2.31",
+        "filelock>=3.13",
     ],
     extras_require={
         "tfds": ["tensorflow-datasets>=4.9", "importlib_resources"],  # TFDS needs it undeclared
         "tensorboard": ["tensorboard>=2.18"],
+        "hf": ["huggingface_hub>=0.20"],
         "litert": ["ai-edge-litert>=2.0"],
         "test": [
             "pytest>=8.0",

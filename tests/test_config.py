@@ -82,7 +82,7 @@ def test_names_are_taken_once():
 
 LEVELS = [
     {"_quiet", "batch_spec", "random", "layers", "losses", "penalties", "schedules"}
-    | {"config", "data", "metrics"},
+    | {"cards", "config", "data", "fetch", "metrics", "npz", "published"},
     {"networks", "fitting", "gan", "registry"},
     {"models"},
     {"weights", "distribution", "zoo", "callbacks", "present"},

@@ -43,7 +43,7 @@ _EXPORTS = {
     "ConfigError": "config",
 }
 
-_WITHOUT_TENSORFLOW = {"cards", "cli", "config", "fetch", "manifest"}
+_WITHOUT_TENSORFLOW = {"cards", "cli", "config", "fetch", "npz", "published"}
 
 __all__ = [
     "GAN", "AdversarialGAN", "Config", "ConfigError", "Paper", "get", "info", "list_models", "list_recipes",

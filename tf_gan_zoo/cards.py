@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tf_gan_zoo.published import file_address
+
 _ARXIV = "https://arxiv.org/abs/"
 _BASELINE = "_baseline"
 
@@ -150,11 +152,6 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def file_address(mirror: str, file: str) -> str:
-    """The address of a file at a mirror, which names a folder, or the file itself."""
-    return mirror if mirror.endswith(f"/{file}") else f"{mirror.rstrip('/')}/{file}"
 
 
 def _metric_rows(metrics: Mapping[str, float], untrained: Mapping[str, float]) -> list[tuple[str, ...]]:

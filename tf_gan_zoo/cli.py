@@ -20,7 +20,7 @@ app = typer.Typer(
 )  # fmt: skip
 
 Name = Annotated[str, typer.Argument(help="A model (dcgan), a recipe (dcgan.glyphs) or a run folder.")]
-Weights = Annotated[str, typer.Option(help='"pretrained", "none" or the path of a weights file.')]
+Weights = Annotated[str, typer.Option(help='"pretrained", "none", or the path or address of a file.')]
 OutPath = Annotated[Optional[Path], typer.Option("--out", help="Where the result goes.")]  # noqa: UP045
 
 
@@ -186,6 +186,46 @@ def upscale(
     model = training.load_model(name, _no_weights(weights))
     for path in training.upscale_files(model, source, out, suffix):
         typer.echo(str(path))
+
+
+@app.command()
+def fetch(
+    name: Annotated[Optional[str], typer.Argument(help="A recipe, e.g. dcgan.glyphs.")] = None,  # noqa: UP045
+    everything: Annotated[bool, typer.Option("--all", help="Every published recipe.")] = False,
+) -> None:
+    """Have pretrained weights on this machine, for use without a network; prints where they lie."""
+    from tf_gan_zoo import published
+
+    if everything == bool(name):
+        raise typer.BadParameter("name one recipe, or say --all.")
+    for recipe in published.names() if everything else [name]:
+        typer.echo(str(published.pretrained(recipe).path))
+
+
+@app.command()
+def verify() -> None:
+    """Check every packaged and fetched file of weights against its SHA-256 digest."""
+    from tf_gan_zoo import published
+
+    problems = dict(published.verify())
+    for path, problem in problems.items():
+        typer.echo(f"{path}: {problem or 'intact'}")
+    if any(problems.values()):
+        raise typer.Exit(1)
+
+
+@app.command()
+def prune(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
+) -> None:
+    """Remove fetched files that no manifest names any more, and parts that broken downloads left."""
+    from tf_gan_zoo import published
+
+    total = 0
+    for path, size in published.prune(dry_run):
+        total += size
+        typer.echo(f"{path}: {size:,} bytes")
+    typer.echo(f"{'Would free' if dry_run else 'Freed'} {total:,} bytes in {published.cache_dir()}.")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

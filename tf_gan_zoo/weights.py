@@ -1,134 +1,178 @@
-"""Published weights: small compressed files of float16 arrays, listed with their digests in a manifest.
+"""Weights of a model in a file: small NPZ archives of plain arrays, saved and loaded whole or not at all.
 
-A file is an NPZ archive of plain arrays (never pickled), one per variable, named NETWORK/INDEX, plus the
-config as JSON text. It holds every network of the model, batch statistics included, and no optimizer.
+An archive holds one float16 array per variable, named NETWORK/INDEX, batch statistics included, and the
+config as JSON text. On request it also holds every optimizer's variables, named optimizer/PLAYER/INDEX, in
+float32, and the step. `published` finds the files that others share; `npz` reads them without trusting them.
+
+Fine-tuning: freeze layers, then compile, which gives each player a new optimizer over what is left to train.
+
+    model = zoo.get("dcgan.fashion_mnist", weights="pretrained")
+    model.generator.layers[1].trainable = False
+    model.compile()
+    model.fit(my_dataset)
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 
-from tf_gan_zoo.config import Config, closest
+from tf_gan_zoo import npz, published
+from tf_gan_zoo.config import Config
+from tf_gan_zoo.fetch import FetchError, WeightsError
+from tf_gan_zoo.fetch import digest as sha256
 from tf_gan_zoo.gan import GAN
+from tf_gan_zoo.published import PRETRAINED_DIR, manifest
 
-PRETRAINED_DIR = Path(__file__).resolve().parent / "pretrained"
-_CONFIG_KEY = "config.json"
+__all__ = ["FetchError", "PRETRAINED_DIR", "WeightsError", "load", "manifest", "save", "sha256"]
+_FLOATS, _STEP, _OPTIMIZER = ("float16", "float32"), "optimizer/step", "optimizer/"
 _RUN_FIELDS = frozenset(Config.field_names())
 
 
-class WeightsError(ValueError):
-    """Weights are missing, damaged or made for another config; the model is left as it was."""
+def load(model: GAN, name: str, source: str | Path, *, optimizers: bool = False) -> None:
+    """Loads weights into a model, and notes in `model.origin` where they came from.
 
-
-def manifest() -> dict[str, dict[str, Any]]:
-    """Recipe name -> file, size, SHA-256, licence, data and config of the weights that ship with the zoo."""
-    path = PRETRAINED_DIR / "manifest.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-
-
-def load(model: GAN, name: str, source: str | Path) -> None:
-    """Loads weights into a model.
+    `model.origin` has "name", "source", "sha256", "entry" and "record" (of published weights, else None) and
+    "step" (the model's step after loading, by which training since then shows).
 
     Args:
         model: a model whose config fits.
         name: the recipe that "pretrained" refers to.
-        source: "pretrained", an .npz file of `save`, a .weights.h5 file of Keras, or a run folder.
+        source: "pretrained", an .npz file of `save`, a .weights.h5 file of Keras, a run or release folder, or
+            an address of one (see `published.locate`).
+        optimizers: also restore the optimizers and the step from an .npz file, to go on training.
 
     Raises:
-        WeightsError: if there are no such weights, they are damaged, or they are for another config.
+        WeightsError: if there are no such weights, they are damaged, or they are for another config; the
+            model is left as it was.
     """
-    if str(source) == "pretrained":
-        _load_arrays(model, _pretrained_file(name))
-        return
-    path = Path(source).expanduser()
-    path = path / "model.weights.h5" if path.is_dir() else path
-    if not path.is_file():
-        raise WeightsError(f"no weights at {source}: expected 'pretrained', a file or a run folder.")
-    if path.suffix == ".npz":
-        _load_arrays(model, path)
-    else:
-        _load_keras_file(model, path)
-
-
-def save(model: GAN, path: str | Path) -> None:
-    """Writes all networks (averaged ones too) as float16 arrays to an .npz file."""
-    arrays = {key: np.asarray(v, np.float16) for key, v in _variables(model).items()}
-    too_large = [key for key, value in arrays.items() if not np.isfinite(value).all()]
-    if too_large:
-        raise WeightsError(f"{too_large[0]} does not fit into float16; are these weights of a failed run?")
-    config = np.frombuffer(json.dumps(model.config.to_dict()).encode(), np.uint8)
-    np.savez_compressed(path, **arrays, **{_CONFIG_KEY: config})
-
-
-def sha256(path: str | Path) -> str:
-    """The file's SHA-256 digest in hexadecimal."""
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
-
-
-def _pretrained_file(name: str) -> Path:
-    entries = manifest()
-    if name not in entries:
+    found = published.locate(name, source)
+    if found.path.suffix == ".keras":
         raise WeightsError(
-            f"no pretrained weights for {name!r}.{closest(name, entries)} "
-            f"Published: {', '.join(sorted(entries)) or 'none'}."
+            f"{found.path} is a whole model, which may hold code: open it with tf_gan_zoo.load(path), which "
+            "refuses code, or save its weights with model.save_weights('x.weights.h5')."
         )
-    path = PRETRAINED_DIR / entries[name]["file"]
-    if not path.is_file() or sha256(path) != entries[name]["sha256"]:
-        raise WeightsError(f"{path} is missing or damaged: reinstall tf_gan_zoo.")
-    return path
+    if found.path.suffix == ".npz":
+        _load_arrays(model, found.path, optimizers)
+    else:
+        _load_keras_file(model, found.path)
+    _note_origin(model, name, source, found)
 
 
-def _variables(model: GAN) -> dict[str, Any]:
+def save(model: GAN, path: str | Path, *, optimizers: bool = False) -> None:
+    """Writes all networks (averaged ones too) as float16 arrays to an .npz file.
+
+    Args:
+        model: the model.
+        path: the file.
+        optimizers: also write the optimizers' variables in float32, and the step.
+
+    Raises:
+        WeightsError: for values that are not finite in float16.
+    """
+    arrays = {key: np.asarray(v, np.float16) for key, v in _variables(model).items()}
+    if optimizers:
+        state = _optimizer_variables(model)
+        arrays |= {key: np.asarray(v, "float32" if _is_float(v) else "int64") for key, v in state.items()}
+    wrong = [key for key, value in arrays.items() if not np.isfinite(value).all()]
+    if wrong:
+        raise WeightsError(f"{wrong[0]} does not fit into float16; are these weights of a failed run?")
+    config = np.frombuffer(json.dumps(model.config.to_dict()).encode(), np.uint8)
+    np.savez_compressed(path, **arrays, **{npz.CONFIG: config})
+
+
+def _is_float(variable: keras.Variable) -> bool:
+    return "float" in variable.dtype
+
+
+def _variables(model: GAN) -> dict[str, keras.Variable]:
     """NETWORK/INDEX -> variable; integers, such as the seeds of dropout, are no weights."""
     networks = {**model.networks, **model.averaged_networks}
     return {
         f"{name}/{index:03d}": variable
         for name, network in networks.items()
         for index, variable in enumerate(network.variables)
-        if "float" in variable.dtype
+        if _is_float(variable)
     }
 
 
-def _load_arrays(model: GAN, path: Path) -> None:
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {key: archive[key] for key in archive.files}
-    except (OSError, ValueError, zipfile.BadZipFile, KeyError, EOFError) as error:
-        raise WeightsError(f"{path} is not a weights file of the zoo: {error}") from None
-    variables = _variables(model)
-    saved_config = _read_config(arrays.pop(_CONFIG_KEY, None), path)
-    wrong = [k for k in {*variables, *arrays} if _shape(variables.get(k)) != _shape(arrays.get(k))]
-    if wrong:
-        raise WeightsError(_mismatch(model, path, saved_config, sorted(wrong)[0]))
-    for key, variable in variables.items():
-        variable.assign(arrays[key].astype("float32"))
+def _optimizer_variables(model: GAN) -> dict[str, keras.Variable]:
+    """optimizer/PLAYER/INDEX -> variable, and the step."""
+    slots = {
+        f"{_OPTIMIZER}{player}/{index:03d}": variable
+        for player in model.players
+        for index, variable in enumerate(model.player_optimizer(player).variables)
+    }
+    return {**slots, _STEP: model.step}
+
+
+def _load_arrays(model: GAN, path: Path, optimizers: bool) -> None:
+    """Reads and checks every array before the first is assigned."""
+    wanted = _variables(model)
+    with npz.opened(path) as reader:
+        saved, networks = reader.config(), [n for n in reader.names if not n.startswith(_OPTIMIZER)]
+        wrong = [k for k in {*wanted, *networks} if reader.shape(k) != _shape(wanted.get(k))]
+        if wrong:
+            raise WeightsError(_mismatch(model, path, saved, sorted(wrong)[0]))
+        if optimizers:
+            wanted |= _wanted_state(model, reader)
+        arrays = {
+            key: reader.read(key, tuple(v.shape), _FLOATS if _is_float(v) else ("int64",))
+            for key, v in wanted.items()
+        }
+    for key, variable in wanted.items():
+        variable.assign(arrays[key].astype(variable.dtype))
+    if optimizers:
+        model.set_phase_at(int(model.step.numpy()))
+
+
+def _wanted_state(model: GAN, reader: npz.Reader) -> dict[str, keras.Variable]:
+    """The optimizers' variables, if the archive has just these."""
+    wanted = _optimizer_variables(model)
+    stored = [name for name in reader.names if name.startswith(_OPTIMIZER)]
+    wrong = [k for k in {*wanted, *stored} if reader.shape(k) != _shape(wanted.get(k))]
+    if not wrong:
+        return wanted
+    what = f"other optimizers, first at {sorted(wrong)[0]}" if stored else "no optimizers"
+    raise WeightsError(
+        f"{reader.path} holds {what}. Load it without optimizers, or have it published with --optimizers "
+        "from a model that was compiled like this one."
+    )
 
 
 def _load_keras_file(model: GAN, path: Path) -> None:
-    before = model.get_weights()
+    optimizers = [getattr(model, f"{player}_optimizer", None) for player in model.players]
+    variables = [*model.variables, *(v for optimizer in optimizers if optimizer for v in optimizer.variables)]
+    before = [np.array(variable) for variable in variables]
     try:
         model.load_weights(path)
     except Exception as error:  # Keras and h5py raise many kinds
-        model.set_weights(before)
+        for variable, value in zip(variables, before):
+            variable.assign(value)
+        model.set_phase_at(int(model.step.numpy()))
         raise WeightsError(f"{path} does not fit {model.name}: {error}") from error
 
 
-def _shape(value: Any) -> tuple[int, ...] | None:
-    return None if value is None else tuple(value.shape)
+def _note_origin(model: GAN, name: str, source: str | Path, found: published.Found) -> None:
+    """Past Keras, which would track the dictionary and save it with the model."""
+    origin = {
+        "name": name,
+        "source": found.source if str(source) == "pretrained" else str(source),
+        "sha256": found.sha256,
+        "entry": found.entry and dict(found.entry),
+        "record": found.record and str(found.record),
+        "step": int(model.step.numpy()),
+    }
+    object.__setattr__(model, "origin", origin)
 
 
-def _read_config(text: np.ndarray | None, path: Path) -> Mapping[str, Any]:
-    try:
-        return json.loads(text.tobytes().decode())
-    except (AttributeError, ValueError):
-        raise WeightsError(f"{path} is not a weights file of the zoo: it holds no config.") from None
+def _shape(variable: keras.Variable | None) -> tuple[int, ...] | None:
+    return None if variable is None else tuple(variable.shape)
 
 
 def _mismatch(model: GAN, path: Path, saved: Mapping[str, Any], key: str) -> str:

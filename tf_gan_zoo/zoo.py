@@ -99,14 +99,15 @@ def get(name: str, weights: str | Path | None = None, **overrides: Any) -> GAN:
 
     Args:
         name: a model ("cyclegan": the paper's config) or a recipe ("dcgan.fashion_mnist").
-        weights: None for fresh weights, "pretrained" for the recipe's published ones, or the path of a
-            weights file.
+        weights: None for fresh weights, "pretrained" for the recipe's published ones, the path of a weights
+            file, run folder or release folder, or an address (https, file, gs, hf), best with its digest:
+            "https://host/file.npz#sha256=...".
         **overrides: config fields.
 
     Raises:
         UnknownNameError: for a name that does not exist, with the closest ones.
         ConfigError: for a field that does not exist or a value of the wrong type.
-        WeightsError: if the weights are not there or do not fit.
+        WeightsError: if the weights cannot be had, are damaged or do not fit.
     """
     spec, config = resolve(name, overrides)
     model = spec.cls(config)
@@ -122,8 +123,21 @@ def load(path: str | Path) -> GAN:
     """A model saved with `model.save(path)`: networks, optimizers, seeds and the step.
 
     `keras.models.load_model` does the same where the zoo's models have been imported.
+
+    Raises:
+        WeightsError: if the file holds Python code, which is never run, whatever Keras is set to.
     """
-    return keras.saving.load_model(path)
+    try:
+        return keras.saving.load_model(path, safe_mode=True)
+    except (TypeError, ValueError) as error:
+        if "lambda" not in str(error).lower():
+            raise
+        from tf_gan_zoo.fetch import WeightsError
+
+        raise WeightsError(
+            f"{path} is refused: it holds the code of a Python lambda, which could do anything. Expected a "
+            "file that model.save(path) wrote, of a model without Lambda layers; do not use this one."
+        ) from None
 
 
 def strategy(kind: str = "auto") -> tf.distribute.Strategy:

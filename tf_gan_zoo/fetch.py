@@ -1,0 +1,348 @@
+"""Downloads that arrive whole or not at all; several mirrors, resumption, one download for all processes.
+
+A file is received into NAME.part beside its target, checked, and moved to its name in one step: what bears
+the name has been checked. A part, whoever left it, is only ever continued and then checked as a whole.
+Neither this module nor `published` imports TensorFlow; opening a gs:// address does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+from urllib.parse import unquote, urlsplit
+from urllib.request import url2pathname
+
+import requests
+from filelock import FileLock
+from rich import progress
+from rich.console import Console
+
+#: Seconds until a connection is given up, and until a silent one is.
+CONNECT_TIMEOUT, READ_TIMEOUT = 10.0, 30.0
+#: Attempts in a row that bring nothing new before the next mirror is asked, and the first pause between them.
+ATTEMPTS, BACKOFF = 4, 0.5
+#: No file of unknown size may grow beyond this many bytes.
+MAX_SIZE = 4 << 30
+SCHEMES = ("http", "https", "file", "gs", "hf")
+PART = ".part"
+_CHUNK = 1 << 16
+_RETRY_STATUS = {408, 425, 429}
+_CONTENT_RANGE = re.compile(r"bytes (\d+)-\d*/(\d+|\*)$")
+
+
+class WeightsError(ValueError):
+    """Weights are missing, damaged or made for another config; the model is left as it was."""
+
+
+class FetchError(WeightsError):
+    """A file could not be had from any of its addresses."""
+
+
+class _Failed(Exception):
+    """One attempt at one mirror failed; `retry` says whether another may succeed."""
+
+    def __init__(self, reason: str, retry: bool = False) -> None:
+        super().__init__(reason)
+        self.retry = retry
+
+
+def fetch(
+    target: Path, addresses: Sequence[str], *, sha256: str | None = None, size: int | None = None,
+    max_size: int = MAX_SIZE,
+) -> Path:  # fmt: skip
+    """Makes `target` hold the file that the addresses offer, and returns it.
+
+    With a digest a target that is intact is left as it is; without one it is fetched anew.
+
+    Args:
+        target: where the file shall be. Its folder is for this file alone: FOLDER.lock beside it keeps
+            processes apart.
+        addresses: http(s)://, file://, gs:// or hf:// addresses, asked in this order.
+        sha256: hexadecimal digest.
+        size: bytes; more are never written.
+        max_size: the bound if `size` is unknown.
+
+    Raises:
+        FetchError: if no address gave the file (each is named with its reason), or the disk refused it.
+    """
+    job = _Job(target, sha256, size, size or max_size)
+    try:
+        target.parent.parent.mkdir(parents=True, exist_ok=True)
+        with lock(target.parent):
+            target.parent.mkdir(exist_ok=True)
+            if not (sha256 and is_intact(target, sha256)):
+                _from_mirrors(job, addresses)
+    except OSError as error:
+        raise FetchError(
+            f"cannot write {target}: {error}. Free space on the disk, or set ZOO_CACHE to a folder that you "
+            "can write."
+        ) from error
+    return target
+
+
+def lock(folder: Path, timeout: float = -1) -> FileLock:
+    """Keeps other processes from a folder. The lock file stays: removing it would let two in."""
+    return FileLock(folder.with_name(f"{folder.name}.lock"), timeout=timeout)
+
+
+def digest(path: Path) -> str:
+    """The file's SHA-256 digest in hexadecimal."""
+    total = hashlib.sha256()
+    with open(path, "rb") as file:
+        while chunk := file.read(_CHUNK):
+            total.update(chunk)
+    return total.hexdigest()
+
+
+def is_intact(path: Path, sha256: str) -> bool:
+    """Whether the file is there with that digest."""
+    return path.is_file() and digest(path) == sha256
+
+
+def scheme(address: str) -> str:
+    """ "https" of "https://host/file"; empty for a path."""
+    head, separator, _ = address.partition("://")
+    return head.lower() if separator and head.isalnum() else ""
+
+
+@dataclass
+class _Job:
+    """One file on its way."""
+
+    target: Path
+    sha256: str | None
+    size: int | None
+    max_size: int
+    etag: str | None = None
+    #: The part holds bytes of an earlier run or another mirror, which may be the ones that are wrong.
+    inherited: bool = False
+    report: Callable[[int], None] = lambda received: None
+
+    @property
+    def part(self) -> Path:
+        return self.target.with_name(self.target.name + PART)
+
+    def received(self) -> int:
+        return self.part.stat().st_size if self.part.is_file() else 0
+
+    def is_complete(self) -> bool:
+        return self.size is not None and self.received() == self.size
+
+    def drop(self) -> None:
+        self.part.unlink(missing_ok=True)
+        self.inherited = False
+
+    def start_mirror(self) -> None:
+        """Keeps the part of a file whose digest will tell; without one only this mirror may continue it."""
+        self.etag = None
+        if self.sha256 is None or self.received() > self.max_size:
+            self.drop()
+        self.inherited = self.received() > 0
+
+    def write(self, chunks: Iterable[bytes], start: int) -> None:
+        """Writes chunks into the part from byte `start` on, which is 0 or the part's end."""
+        self.inherited = self.inherited and start > 0
+        received = start
+        with open(self.part, "r+b" if start else "wb") as file:
+            file.seek(start)
+            for chunk in chunks:
+                received += len(chunk)
+                if received > self.max_size:
+                    break
+                file.write(chunk)
+                self.report(received)
+        if received > self.max_size:
+            self.drop()
+            raise _Failed(f"it sends more than the expected {self.max_size:,} bytes")
+        if self.size is not None and received < self.size:
+            raise _Failed(f"it ended after {received:,} of {self.size:,} bytes", retry=True)
+
+    def finish(self) -> None:
+        """Checks the part and gives it its name."""
+        came = digest(self.part) if self.sha256 else None
+        if came != self.sha256:
+            inherited = self.inherited
+            self.drop()
+            raise _Failed(f"wrong content: expected SHA-256 {self.sha256}, got {came}", retry=inherited)
+        _flush(self.part)
+        os.replace(self.part, self.target)
+        if os.name == "posix":
+            _flush(self.target.parent)
+
+
+def _flush(path: Path) -> None:
+    """Has the disk write what it still holds back."""
+    handle = os.open(path, os.O_RDONLY if os.name == "posix" else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _from_mirrors(job: _Job, addresses: Sequence[str]) -> None:
+    failures = []
+    with _progress_bar(job):
+        for address in addresses:
+            try:
+                return _from_mirror(job, address)
+            except _Failed as failed:
+                failures.append(f"{address}: {failed}")
+    digest_note = f" with SHA-256 {job.sha256}" if job.sha256 else ""
+    raise FetchError(
+        f"could not fetch {job.target.name}: {'; '.join(failures) or 'it has no address'}. "
+        "Check the connection and try again (what arrived is kept and continued), name another mirror in "
+        f"ZOO_WEIGHTS_URL, or put the file{digest_note} at {job.target}."
+    )
+
+
+def _from_mirror(job: _Job, address: str) -> None:
+    """Attempts until the file is there; only those that bring nothing new are counted."""
+    job.start_mirror()
+    most, fruitless = job.received(), 0
+    while True:
+        try:
+            if not job.is_complete():
+                _receive(job, address)
+            return job.finish()
+        except _Failed as failed:
+            grown, most = job.received() > most, max(most, job.received())
+            fruitless = 1 if grown else fruitless + 1
+            if not failed.retry or fruitless >= ATTEMPTS:
+                raise
+            time.sleep(BACKOFF * 2 ** (fruitless - 1))
+
+
+def _receive(job: _Job, address: str) -> None:
+    kind = scheme(address)
+    if kind in ("http", "https"):
+        _receive_http(job, address)
+    elif kind in _OPENERS:
+        job.write(_chunks(_OPENERS[kind], address), 0)
+    else:
+        raise _Failed(f"expected an address with one of {', '.join(SCHEMES)}, got {kind or address!r}")
+
+
+def _receive_http(job: _Job, address: str) -> None:
+    # Without a digest only an unchanged ETag tells that the rest belongs to the part.
+    offset = job.received() if job.sha256 or job.etag else 0
+    headers = {"Accept-Encoding": "identity"}  # digests and ranges are those of the file itself
+    if offset:
+        headers["Range"] = f"bytes={offset}-"
+    if offset and not job.sha256:
+        headers["If-Range"] = job.etag
+    try:
+        timeout = (CONNECT_TIMEOUT, READ_TIMEOUT)
+        with requests.get(address, headers=headers, stream=True, timeout=timeout) as response:
+            start = _first_byte(job, response, offset)
+            etag = response.headers.get("ETag", "")
+            job.etag = None if etag.startswith("W/") else etag or None
+            job.write(response.iter_content(_CHUNK), start)
+    except requests.RequestException as error:
+        if not job.is_complete():  # a wrong length makes the end look like an error; the digest decides
+            raise _Failed(_reason(error), retry=_may_pass(error)) from None
+
+
+def _first_byte(job: _Job, response: requests.Response, offset: int) -> int:
+    """Where the answer's bytes belong: at the part's end, or at 0 if the server ignores ranges."""
+    status = response.status_code
+    if status == 200:
+        return 0
+    if status == 206:
+        return _checked_range(job, response.headers.get("Content-Range", ""), offset)
+    if status == 416:
+        job.drop()
+        raise _Failed("it has no bytes beyond those that arrived, which are not the file", retry=True)
+    raise _Failed(f"HTTP {status} {response.reason}", retry=status >= 500 or status in _RETRY_STATUS)
+
+
+def _checked_range(job: _Job, header: str, offset: int) -> int:
+    match = _CONTENT_RANGE.match(header)
+    if not offset or not match or int(match[1]) != offset:
+        job.drop()
+        raise _Failed(f"asked for bytes from {offset:,} on, got Content-Range {header!r}", retry=offset > 0)
+    if job.size is not None and match[2] not in ("*", str(job.size)):
+        raise _Failed(f"its file has {int(match[2]):,} bytes, expected {job.size:,}")
+    return offset
+
+
+def _may_pass(error: requests.RequestException) -> bool:
+    passing = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
+    return isinstance(error, passing) and not isinstance(error, requests.exceptions.SSLError)
+
+
+def _reason(error: requests.RequestException) -> str:
+    if isinstance(error, requests.ConnectTimeout):
+        return f"no connection within {CONNECT_TIMEOUT:g} seconds"
+    if isinstance(error, requests.Timeout) or "Read timed out" in str(error):
+        return f"it was silent for {READ_TIMEOUT:g} seconds"
+    cause = getattr(error.args[0], "reason", error) if error.args else error
+    return f"{type(error).__name__}: {cause}"
+
+
+def _chunks(open_file: Callable[[str], IO[bytes]], address: str) -> Iterator[bytes]:
+    """The chunks of a file that opens like a local one; what goes wrong in reading is its mirror's fault."""
+    try:
+        with open_file(address) as file:
+            while chunk := file.read(_CHUNK):
+                yield chunk
+    except _Failed:
+        raise
+    except Exception as error:  # each library has its own
+        raise _Failed(f"{type(error).__name__}: {error}") from None
+
+
+def _open_local(address: str) -> IO[bytes]:
+    return open(url2pathname(urlsplit(address).path), "rb")
+
+
+def _open_gs(address: str) -> IO[bytes]:
+    from tf_gan_zoo import _quiet
+
+    _quiet.import_tensorflow()
+    import tensorflow as tf
+
+    return tf.io.gfile.GFile(address, "rb")
+
+
+def _open_hf(address: str) -> IO[bytes]:
+    repository, file, revision = _split_hf(address)
+    try:
+        from huggingface_hub import hf_hub_download
+    except ImportError:
+        raise _Failed("hf:// needs huggingface_hub: pip install 'tf_gan_zoo[hf]'") from None
+    return open(hf_hub_download(repo_id=repository, filename=file, revision=revision), "rb")
+
+
+def _split_hf(address: str) -> tuple[str, str, str | None]:
+    """(repository, file, revision) of hf://owner/repo/file[@revision] or hf://owner/repo[@revision]/file."""
+    owner, _, rest = unquote(address.partition("://")[2]).partition("/")
+    repo, _, file = rest.partition("/")
+    repo, _, of_repo = repo.partition("@")
+    file, _, of_file = file.partition("@")
+    if not (owner and repo and file):
+        raise _Failed("expected hf://owner/repo/file or hf://owner/repo/file@revision")
+    return f"{owner}/{repo}", file, of_file or of_repo or None
+
+
+_OPENERS = {"file": _open_local, "gs": _open_gs, "hf": _open_hf}
+
+
+@contextlib.contextmanager
+def _progress_bar(job: _Job) -> Iterator[None]:
+    """A bar on the error stream, if that is a terminal."""
+    console = Console(stderr=True)
+    columns = (
+        progress.TextColumn("{task.description}"), progress.BarColumn(), progress.DownloadColumn(),
+        progress.TransferSpeedColumn(), progress.TimeRemainingColumn(),
+    )  # fmt: skip
+    with progress.Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(job.target.name, total=job.size)
+        job.report = lambda received: bar.update(task, completed=received)
+        yield
