@@ -16,7 +16,7 @@ def l1(images: np.ndarray, references: np.ndarray) -> np.ndarray:
     Raises:
         ValueError: if the arrays are not two batches of pictures of one shape.
     """
-    images, references = _checked(images, references)
+    images, references = checked_pair(images, references)
     return np.abs(images - references).mean((1, 2, 3))
 
 
@@ -31,7 +31,7 @@ def psnr(images: np.ndarray, references: np.ndarray, data_range: float) -> np.nd
     Raises:
         ValueError: if the arrays are not two batches of pictures of one shape.
     """
-    images, references = _checked(images, references)
+    images, references = checked_pair(images, references)
     squared_error = np.square(images - references).mean((1, 2, 3))
     with np.errstate(divide="ignore"):
         return 10.0 * np.log10(data_range**2 / squared_error)
@@ -54,16 +54,27 @@ def ssim(images: np.ndarray, references: np.ndarray, data_range: float) -> np.nd
     Reference: Z. Wang, A. Bovik, H. Sheikh, E. Simoncelli, "Image Quality Assessment: From Error Visibility
     to Structural Similarity", IEEE TIP 2004, equation 13.
     """
-    x, y = _checked(images, references)
+    similarity, _ = similarity_and_contrast(*checked_pair(images, references), data_range)
+    return similarity.mean(axis=1)
+
+
+def similarity_and_contrast(
+    x: np.ndarray, y: np.ndarray, data_range: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """SSIM, and its contrast-structure factor alone, of each channel: two arrays (batch, channels).
+
+    Raises:
+        ValueError: for pictures below 11x11 pixels.
+    """
     if min(x.shape[1:3]) <= 2 * _WINDOW_RADIUS:
         raise ValueError(f"ssim needs pictures of at least 11x11 pixels, got {x.shape[1]}x{x.shape[2]}.")
     mean_x, mean_y = _blur(x), _blur(y)
-    variance_x, variance_y = _blur(x * x) - mean_x**2, _blur(y * y) - mean_y**2
+    variances = _blur(x * x) - mean_x**2 + _blur(y * y) - mean_y**2
     covariance = _blur(x * y) - mean_x * mean_y
     c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
-    likeness = (2 * mean_x * mean_y + c1) * (2 * covariance + c2)
-    energy = (mean_x**2 + mean_y**2 + c1) * (variance_x + variance_y + c2)
-    return (likeness / energy).mean((1, 2, 3))
+    contrast = (2 * covariance + c2) / (variances + c2)
+    luminance = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
+    return (luminance * contrast).mean((1, 2)), contrast.mean((1, 2))
 
 
 def mean_gradient(images: np.ndarray) -> np.ndarray:
@@ -86,14 +97,19 @@ def rms_gradient(images: np.ndarray) -> np.ndarray:
 
 def _gradient_length(images: np.ndarray) -> np.ndarray:
     """From the differences to the next pixel to the right and to the next one below."""
-    images, _ = _checked(images, images)
+    images, _ = checked_pair(images, images)
     if min(images.shape[1:3]) < 2:
         raise ValueError(f"a gradient needs pictures of at least 2x2 pixels, got shape {images.shape}.")
     corner = images[:, :-1, :-1]
     return np.hypot(images[:, 1:, :-1] - corner, images[:, :-1, 1:] - corner)
 
 
-def _checked(images: np.ndarray, references: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def checked_pair(images: np.ndarray, references: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Two batches of pictures of one shape, as float64.
+
+    Raises:
+        ValueError: if they are not.
+    """
     images, references = np.asarray(images, np.float64), np.asarray(references, np.float64)
     if images.ndim != 4 or images.shape != references.shape:
         raise ValueError(
