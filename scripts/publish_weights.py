@@ -1,6 +1,12 @@
-"""Publishes a finished run: weights, manifest entry, metrics record, sample picture and recipe header.
+"""Publishes a finished run: weights, manifest entry, metrics record and sample picture.
 
-    python scripts/publish_weights.py runs/dcgan.glyphs --licence Apache-2.0 --note "..."
+    python scripts/publish_weights.py runs/dcgan.glyphs --data-licence "..."
+    python scripts/publish_weights.py runs/dcgan.glyphs --data-licence "..." --release releases/letters
+
+Without --release they go into this checkout: the package, docs/samples, and the header of the recipe. With it
+only the release folder is written, which any static host or model hub can serve as it is: manifest.json, and
+for each run NAME.npz, NAME.json (record), NAME.png and its model card in README.md. A folder may hold several
+runs; publish them one after the other. Whoever sets ZOO_WEIGHTS_URL to the folder's address has its recipes.
 
 Everything it writes comes from the run folder and from measurements made here on held-out examples, with the
 published float16 weights; the same measurements of the untrained network stand beside them.
@@ -9,16 +15,18 @@ published float16 weights; the same measurements of the untrained network stand 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import hashlib
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 import tf_gan_zoo as zoo
-from tf_gan_zoo import train, weights
-from tf_gan_zoo.config import load_yaml
+from tf_gan_zoo import cards, registry, train, weights
+from tf_gan_zoo.config import Config, load_yaml
 from tf_gan_zoo.data import DatasetError
 
 PICTURES = Path(__file__).resolve().parent.parent / "docs" / "samples"
@@ -27,28 +35,42 @@ _MARK = "# Trained:"
 
 
 def main() -> None:
+    arguments = parse_arguments()
+    run = train.RunFolder(arguments.run)
+    name = load_yaml(run.config)["name"]
+    folder = arguments.release or weights.PRETRAINED_DIR
+    pictures = arguments.release or PICTURES
+    for path in (folder, pictures):
+        path.mkdir(parents=True, exist_ok=True)
+    file = folder / f"{name}.npz"
+    weights.save(train.load_model(arguments.run), file, optimizers=arguments.optimizers)
+    record = make_record(run, name, file, arguments.examples)
+    write_json(folder / f"{name}.json", record)
+    shutil.copy(run.samples / "final.png", pictures / f"{name}.png")
+    entries = add_to_manifest(name, file, make_entry(file, record, run, arguments))
+    if arguments.release:
+        write_card(folder, entries)
+    else:
+        write_header(zoo.zoo.RECIPE_DIR / f"{name}.yaml", record)
+    print(json.dumps(record, indent=2))
+
+
+def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("run", type=Path)
     parser.add_argument("--licence", default="Apache-2.0", help="licence of the weights")
     parser.add_argument("--data-licence", default="", help="what the training data are and their licence")
     parser.add_argument("--examples", type=int, default=NUM_EXAMPLES, help="held-out examples to measure on")
-    arguments = parser.parse_args()
-
-    run = train.RunFolder(arguments.run)
-    name = load_yaml(run.config)["name"]
-    weights.PRETRAINED_DIR.mkdir(exist_ok=True)
-    PICTURES.mkdir(parents=True, exist_ok=True)
-    file = weights.PRETRAINED_DIR / f"{name}.npz"
-    weights.save(train.load_model(arguments.run), file)
-    record = make_record(run, name, arguments.examples)
-    write_json(weights.PRETRAINED_DIR / f"{name}.json", record)
-    add_to_manifest(name, file, record, arguments.licence, arguments.data_licence)
-    shutil.copy(run.samples / "final.png", PICTURES / f"{name}.png")
-    write_header(zoo.zoo.RECIPE_DIR / f"{name}.yaml", record)
-    print(json.dumps(record, indent=2))
+    parser.add_argument("--optimizers", action="store_true", help="publish optimizers and step, too")
+    parser.add_argument("--release", type=Path, metavar="DIR", help="write this folder and nothing else")
+    parser.add_argument(
+        "--mirror", action="append", default=[], metavar="URL", dest="mirrors",
+        help="folder or file address that will serve the weights (http, file, gs, hf); repeatable",
+    )  # fmt: skip
+    return parser.parse_args()
 
 
-def make_record(run: train.RunFolder, name: str, num_examples: int) -> dict:
+def make_record(run: train.RunFolder, name: str, file: Path, num_examples: int) -> dict:
     """The run's own record with the measurements of its weights, of each earlier phase, and of none."""
     stored, record = load_yaml(run.config), json.loads(run.record.read_text())
     overrides = stored["config"]
@@ -61,7 +83,7 @@ def make_record(run: train.RunFolder, name: str, num_examples: int) -> dict:
         "weights": "float16",
         "sample_seed": 0,
     }
-    final = zoo.get(name, weights=weights.PRETRAINED_DIR / f"{name}.npz", **overrides)
+    final = zoo.get(name, weights=file, **overrides)
     record["metrics"] = rounded(final.measure(examples))
     record["untrained"] = rounded(zoo.get(name, **overrides).measure(examples))
     for phase, _ in final.phases[:-1]:
@@ -88,18 +110,52 @@ def rounded(metrics: dict[str, float]) -> dict[str, float]:
     return {key: round(value, 4) if isinstance(value, float) else value for key, value in metrics.items()}
 
 
-def add_to_manifest(name: str, file: Path, record: dict, licence: str, data_licence: str) -> None:
-    entries = weights.manifest()
-    entries[name] = {
+def make_entry(
+    file: Path, record: dict, run: train.RunFolder, arguments: argparse.Namespace
+) -> dict[str, Any]:
+    """What a manifest says of these weights."""
+    entry = {
         "file": file.name,
         "size": file.stat().st_size,
         "sha256": weights.sha256(file),
-        "licence": licence,
-        "data_licence": data_licence,
+        "licence": arguments.licence,
+        "data_licence": arguments.data_licence,
         "config_sha256": record["config_sha256"],
-        "record": f"{name}.json",
+        "record": f"{file.stem}.json",
+        "mirrors": arguments.mirrors,
     }
-    write_json(weights.PRETRAINED_DIR / "manifest.json", dict(sorted(entries.items())))
+    extras = {"overrides": network_overrides(run), "optimizers": arguments.optimizers}
+    return {**entry, **{key: value for key, value in extras.items() if value}}
+
+
+def network_overrides(run: train.RunFolder) -> dict[str, Any]:
+    """The model's fields in which the run differs from its recipe; to load the weights they are needed."""
+    stored = load_yaml(run.config)
+    recipe = zoo.zoo.resolve(stored["name"])[1].to_dict()
+    return {
+        field: value
+        for field, value in stored["config"].items()
+        if recipe[field] != value and field not in Config.field_names()
+    }
+
+
+def add_to_manifest(name: str, file: Path, entry: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Adds an entry to the manifest beside the file; returns all entries."""
+    path = file.parent / "manifest.json"
+    entries = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    entries = dict(sorted({**entries, name: entry}.items()))
+    write_json(path, entries)
+    return entries
+
+
+def write_card(folder: Path, entries: dict[str, dict[str, Any]]) -> None:
+    """README.md of a release folder, from the records in it."""
+    texts = []
+    for name, entry in entries.items():
+        record = json.loads((folder / entry["record"]).read_text(encoding="utf-8"))
+        paper = registry.get_spec(name.partition(".")[0]).paper
+        texts.append(cards.weights_card(name, entry, record, dataclasses.asdict(paper)))
+    (folder / "README.md").write_text(cards.release_card(texts, entries), encoding="utf-8")
 
 
 def write_json(path: Path, value: dict) -> None:

@@ -121,13 +121,14 @@ def loading_section(name: str, entry: Mapping[str, Any]) -> str:
     """How to load the weights in Python: by name, by address, to train on."""
     mirrors = entry.get("mirrors") or ["https://HOST/FOLDER"]
     address = file_address(mirrors[0], entry["file"])
+    fields = "".join(f", {field}={value!r}" for field, value in entry.get("overrides", {}).items())
     return f"""## Loading
 
 ```python
 import tf_gan_zoo as zoo
 
-model = zoo.get("{name}", weights="{address}#sha256={entry['sha256']}")
-model = zoo.get("{name}", weights="{entry['file']}")   # after downloading it
+model = zoo.get("{name}", weights="{address}#sha256={entry['sha256']}"{fields})
+model = zoo.get("{name}", weights="{entry['file']}"{fields})   # after downloading it
 model.fit(your_dataset, epochs=1)   # discriminator included: train on from here
 ```
 

@@ -20,6 +20,7 @@ from urllib.parse import unquote, urlsplit
 from urllib.request import url2pathname
 
 import requests
+import urllib3
 from filelock import FileLock
 from rich import progress
 from rich.console import Console
@@ -32,7 +33,8 @@ ATTEMPTS, BACKOFF = 4, 0.5
 MAX_SIZE = 4 << 30
 SCHEMES = ("http", "https", "file", "gs", "hf")
 PART = ".part"
-_CHUNK = 1 << 16
+_CHUNK = 1 << 15
+_HTTPError = (requests.RequestException, urllib3.exceptions.HTTPError)
 _RETRY_STATUS = {408, 425, 429}
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-\d*/(\d+|\*)$")
 
@@ -243,10 +245,17 @@ def _receive_http(job: _Job, address: str) -> None:
             start = _first_byte(job, response, offset)
             etag = response.headers.get("ETag", "")
             job.etag = None if etag.startswith("W/") else etag or None
-            job.write(response.iter_content(_CHUNK), start)
-    except requests.RequestException as error:
+            job.write(_body(response, job.size and job.size - start), start)
+    except _HTTPError as error:
         if not job.is_complete():  # a wrong length makes the end look like an error; the digest decides
             raise _Failed(_reason(error), retry=_may_pass(error)) from None
+
+
+def _body(response: requests.Response, missing: int | None) -> Iterator[bytes]:
+    """The answer's bytes; first just what is missing, lest a wrong length hide the last of it."""
+    while chunk := response.raw.read(min(_CHUNK, missing or _CHUNK), decode_content=True):
+        missing = missing and missing - len(chunk)
+        yield chunk
 
 
 def _first_byte(job: _Job, response: requests.Response, offset: int) -> int:
@@ -272,18 +281,19 @@ def _checked_range(job: _Job, header: str, offset: int) -> int:
     return offset
 
 
-def _may_pass(error: requests.RequestException) -> bool:
-    passing = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
+def _may_pass(error: Exception) -> bool:
+    passing = (requests.ConnectionError, requests.Timeout, urllib3.exceptions.ProtocolError,
+               urllib3.exceptions.TimeoutError)  # fmt: skip
     return isinstance(error, passing) and not isinstance(error, requests.exceptions.SSLError)
 
 
-def _reason(error: requests.RequestException) -> str:
+def _reason(error: Exception) -> str:
     if isinstance(error, requests.ConnectTimeout):
         return f"no connection within {CONNECT_TIMEOUT:g} seconds"
-    if isinstance(error, requests.Timeout) or "Read timed out" in str(error):
+    if isinstance(error, (requests.Timeout, urllib3.exceptions.TimeoutError)):
         return f"it was silent for {READ_TIMEOUT:g} seconds"
-    cause = getattr(error.args[0], "reason", error) if error.args else error
-    return f"{type(error).__name__}: {cause}"
+    cause = error.args[0] if error.args else error
+    return f"{type(error).__name__}: {getattr(cause, 'reason', cause)}"
 
 
 def _chunks(open_file: Callable[[str], IO[bytes]], address: str) -> Iterator[bytes]:
