@@ -15,6 +15,7 @@ Fine-tuning: freeze layers, then compile, which gives each player a new optimize
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -148,14 +149,29 @@ def _wanted_state(model: GAN, reader: npz.Reader) -> dict[str, keras.Variable]:
 def _load_keras_file(model: GAN, path: Path) -> None:
     optimizers = [getattr(model, f"{player}_optimizer", None) for player in model.players]
     variables = [*model.variables, *(v for optimizer in optimizers if optimizer for v in optimizer.variables)]
-    before = [np.array(variable) for variable in variables]
+    before = [np.copy(keras.ops.convert_to_numpy(variable)) for variable in variables]
     try:
-        model.load_weights(path)
+        _load_every_variable(model, path)
     except Exception as error:  # Keras and h5py raise many kinds
         for variable, value in zip(variables, before):
             variable.assign(value)
         model.set_phase_at(int(model.step.numpy()))
-        raise WeightsError(f"{path} does not fit {model.name}: {error}") from error
+        raise WeightsError(
+            f"{path} does not fit {model.name}: {error} Build the model with the config of its run."
+        ) from error
+
+
+def _load_every_variable(model: GAN, path: Path) -> None:
+    """Keras passes over layers that a file lacks: what is NaN afterwards was not in it."""
+    wanted = _variables(model)
+    for variable in wanted.values():
+        variable.assign(np.full(variable.shape, np.nan, "float32"))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Skipping nested container")
+        model.load_weights(path)
+    unread = [key for key, v in wanted.items() if not np.isfinite(keras.ops.convert_to_numpy(v)).all()]
+    if unread:
+        raise ValueError(f"it has no finite values for {unread[0]}.")
 
 
 def _note_origin(model: GAN, name: str, source: str | Path, found: published.Found) -> None:

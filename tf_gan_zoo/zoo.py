@@ -125,7 +125,7 @@ def load(path: str | Path) -> GAN:
     `keras.models.load_model` does the same where the zoo's models have been imported.
 
     Raises:
-        WeightsError: if the file holds Python code, which is never run, whatever Keras is set to.
+        WeightsError: if the file holds Python code, which Keras's safe mode does not run.
     """
     try:
         return keras.saving.load_model(path, safe_mode=True)
