@@ -86,7 +86,7 @@ LEVELS = [
     {"networks", "fitting", "gan", "registry"},
     {"models"},
     {"weights", "distribution", "zoo", "callbacks", "present"},
-    {"train", "export"},
+    {"train", "evaluation", "evaluation_callback", "export"},
     {"cli", "__main__"},
 ]
 

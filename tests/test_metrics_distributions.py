@@ -136,7 +136,7 @@ def test_precision_recall_density_coverage_on_a_line():
     assert counted["precision"] == pytest.approx(5 / 6)
     assert counted["density"] == pytest.approx(inside / 6)
     assert counted["coverage"] == pytest.approx(3 / 6)
-    assert counted["recall"] == pytest.approx(5 / 6)  # the far fake's ball reaches 28.5 to the left: all but 0
+    assert counted["recall"] == pytest.approx(5 / 6)  # the far fake's ball reaches 28.5 to the left
 
 
 def test_the_pyramid_adds_up_and_patches_of_equal_sets_are_equal():
@@ -149,8 +149,8 @@ def test_the_pyramid_adds_up_and_patches_of_equal_sets_are_equal():
     np.testing.assert_allclose(whole, images, atol=1e-5)
     flat = swd.upsampled(np.ones((1, 8, 8, 1)))
     np.testing.assert_allclose(flat, 1, atol=1e-12)
-    one_dimensional = swd._sliced_distance(np.zeros((9, 1)), np.full((9, 1), 2.0), 4, np.random.default_rng(0))
-    assert one_dimensional == pytest.approx(2)
+    points = np.zeros((9, 1)), np.full((9, 1), 2.0)
+    assert swd._sliced_distance(*points, 4, np.random.default_rng(0)) == pytest.approx(2)
 
 
 def test_ms_ssim_uses_the_scales_that_fit():
@@ -173,7 +173,7 @@ def test_pairs_are_of_different_pictures_of_one_class():
 
 def test_all_metrics_rise_or_fall_with_noise():
     features, clean = normal(400, seed=1), textures(40, seed=1)
-    noises = (0.0, 0.5, 2.0)
+    noises, small = (0.0, 0.5, 2.0), {"num_projections": 32, "patches_per_image": 32}
     worse = {"fid": [], "kid": [], "precision": [], "coverage": [], "swd": []}
     other = textures(40, seed=2)
     for noise in noises:
@@ -184,7 +184,7 @@ def test_all_metrics_rise_or_fall_with_noise():
         worse["coverage"].append(-counted["coverage"])
         worse["precision"].append(-counted["precision"])
         noisy = other + noise * normal(other.size, size=1, seed=4).reshape(other.shape)
-        worse["swd"].append(metrics.sliced_wasserstein(clean, noisy, num_projections=32, patches_per_image=32))
+        worse["swd"].append(metrics.sliced_wasserstein(clean, noisy, **small))
     for name, values in worse.items():
         assert values == sorted(values), name
         assert values[0] < values[-1], name

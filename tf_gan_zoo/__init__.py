@@ -33,6 +33,8 @@ _EXPORTS = {
     "load": "zoo",
     "list_models": "zoo",
     "list_recipes": "zoo",
+    "evaluate": "evaluation",
+    "EvaluateMetrics": "evaluation_callback",
     "strategy": "zoo",
     "load_dataset": "data",
     "GAN": "gan",
@@ -46,13 +48,15 @@ _EXPORTS = {
 _WITHOUT_TENSORFLOW = {"cards", "cli", "config", "fetch", "npz", "published"}
 
 __all__ = [
-    "GAN", "AdversarialGAN", "Config", "ConfigError", "Paper", "get", "info", "list_models", "list_recipes",
-    "load", "load_dataset", "register", "strategy",
+    "GAN", "AdversarialGAN", "Config", "ConfigError", "EvaluateMetrics", "Paper", "evaluate", "get", "info",
+    "list_models", "list_recipes", "load", "load_dataset", "register", "strategy",
 ]  # fmt: skip
 
 if TYPE_CHECKING:
     from tf_gan_zoo.config import Config, ConfigError
     from tf_gan_zoo.data import load_dataset
+    from tf_gan_zoo.evaluation import evaluate
+    from tf_gan_zoo.evaluation_callback import EvaluateMetrics
     from tf_gan_zoo.gan import GAN, AdversarialGAN
     from tf_gan_zoo.registry import Paper, register
     from tf_gan_zoo.zoo import get, info, list_models, list_recipes, load, strategy

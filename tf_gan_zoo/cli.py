@@ -228,6 +228,38 @@ def prune(
     typer.echo(f"{'Would free' if dry_run else 'Freed'} {total:,} bytes in {published.cache_dir()}.")
 
 
+@app.command()
+def evaluate(
+    name: Name,
+    metrics: Annotated[Optional[str], typer.Option(help="Names, e.g. fid,kid,prdc.")] = None,  # noqa: UP045
+    num_samples: Annotated[int, typer.Option(min=2, help="Generated pictures.")] = 10_000,
+    data: Annotated[Optional[str], typer.Option(help="Data set, e.g. glyphs or folder:DIR.")] = None,  # noqa: UP045
+    split: Annotated[str, typer.Option(help="train, test, val or all.")] = "test",
+    extractor: Annotated[
+        str, typer.Option(help="glyphs, fashion_mnist, inception, fid2015:PATH, or auto by the data.")
+    ] = "auto",
+    weights: Weights = "pretrained",
+    seed: Annotated[int, typer.Option(help="The same seed gives the same numbers.")] = 0,
+    out: OutPath = None,
+) -> None:
+    """Measure a model on held-out data; --out writes the numbers with their protocol as JSON."""
+    from tf_gan_zoo import evaluation
+    from tf_gan_zoo import train as training
+
+    model = training.load_model(name, _no_weights(weights))
+    result = evaluation.evaluate(
+        model, data, metrics, num_samples, extractor=extractor, split=split, seed=seed
+    )  # fmt: skip
+    table = Table("metric", "value", box=None)
+    for metric, value in result.metrics.items():
+        table.add_row(metric, f"{value:.5g}")
+    Console().print(table)
+    typer.echo(result.summary())
+    if out is not None:
+        result.save(out)
+        typer.echo(str(out))
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the program; errors of ours become one line and exit status 2, with --debug a traceback."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)

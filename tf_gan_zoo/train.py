@@ -231,8 +231,8 @@ def _prepare(run: _Run) -> _Run:
             f"batch_size {config.batch_size} cannot be shared equally by {replicas} replicas: "
             f"choose a multiple of {replicas}."
         )
-    unbuilt = _unbuilt(run.cls, config)
-    pipeline = open_pipeline(unbuilt)
+    model = unbuilt(run.cls, config)
+    pipeline = open_pipeline(model)
     before = run.stored["num_examples"] if run.stored else pipeline.num_examples
     if before != pipeline.num_examples:
         raise RunError(
@@ -240,12 +240,12 @@ def _prepare(run: _Run) -> _Run:
             f"{pipeline.num_examples} now. Restore it, or start a new run in another folder."
         )
     if config.steps_per_epoch is None:
-        steps = max(pipeline.steps_per_epoch // unbuilt.batches_per_step, 1)
+        steps = max(pipeline.steps_per_epoch // model.batches_per_step, 1)
         config = config.replace(steps_per_epoch=steps)
     return dataclasses.replace(run, config=config, pipeline=pipeline)
 
 
-def _unbuilt(cls: type[GAN], config: Config) -> GAN:
+def unbuilt(cls: type[GAN], config: Config) -> GAN:
     """An instance without networks: its batch spec depends on the config alone, and needs no building."""
     model = cls.__new__(cls)
     object.__setattr__(model, "config", config)

@@ -14,7 +14,11 @@ from keras import layers
 NUM_FEATURES = 64
 
 
-class FeatureWeightsError(ValueError):
+class ExtractorError(ValueError):
+    """An extractor that does not exist, or pictures that it cannot take."""
+
+
+class FeatureWeightsError(ExtractorError):
     """Weights of a feature extractor cannot be had or do not fit; the message says how to go on."""
 
 

@@ -23,7 +23,7 @@ import tensorflow as tf
 
 from tf_gan_zoo.config import closest
 from tf_gan_zoo.metrics import classifier, inception
-from tf_gan_zoo.metrics.classifier import FeatureWeightsError
+from tf_gan_zoo.metrics.classifier import ExtractorError, FeatureWeightsError
 
 FEATURES_DIR = Path(__file__).resolve().parent.parent / "pretrained" / "features"
 
@@ -189,18 +189,18 @@ def get_extractor(extractor: Any = "auto", data: str = "") -> FeatureExtractor:
         data: the data set's address, for "auto".
 
     Raises:
-        ValueError: for an unknown name or an object that is no extractor.
+        ExtractorError: for an unknown name or an object that is no extractor.
         FeatureWeightsError: if the weights cannot be had.
     """
     if not isinstance(extractor, (str, Path)):
         if not isinstance(extractor, FeatureExtractor):
             attributes = "name, digest, num_features, num_classes, preprocessing"
-            raise ValueError(f"an extractor is callable and has {attributes}; got {extractor!r}.")
+            raise ExtractorError(f"an extractor is callable and has {attributes}; got {extractor!r}.")
         return extractor
     name = automatic(data) if extractor == "auto" else str(extractor)
     known = [*PACKAGED, "inception", "fid2015:PATH", "auto"]
     if name not in known[:-2] and not name.startswith("fid2015:"):
-        raise ValueError(f"no extractor {name!r}.{closest(name, known)} Extractors: {', '.join(known)}.")
+        raise ExtractorError(f"no extractor {name!r}.{closest(name, known)} Extractors: {', '.join(known)}.")
     return _loaded(name)
 
 
@@ -221,13 +221,13 @@ def checked(images: Any) -> np.ndarray:
     """Pictures as float32.
 
     Raises:
-        ValueError: unless they are (batch, height, width, 1 or 3), at least one, finite and in [-1, 1].
+        ExtractorError: unless they are (batch, height, width, 1 or 3), at least one, finite and in [-1, 1].
     """
     images = np.asarray(images, np.float32)
     if images.ndim != 4 or images.shape[-1] not in (1, 3) or not len(images):
-        raise ValueError(f"expected pictures (batch, height, width, 1 or 3), got shape {images.shape}.")
+        raise ExtractorError(f"expected pictures (batch, height, width, 1 or 3), got shape {images.shape}.")
     if not np.isfinite(images).all() or np.abs(images).max() > 1.001:
-        raise ValueError(
+        raise ExtractorError(
             f"expected pictures in [-1, 1], got values from {images.min():g} to {images.max():g}: "
             "rescale them."
         )
