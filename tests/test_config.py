@@ -83,7 +83,7 @@ def test_names_are_taken_once():
 LEVELS = [
     {"_quiet", "batch_spec", "random", "layers", "losses", "penalties", "schedules"}
     | {"cards", "config", "data", "fetch", "metrics", "npz", "published"},
-    {"networks", "fitting", "gan", "registry"},
+    {"networks", "endpoints", "fitting", "gan", "registry"},
     {"models"},
     {"weights", "distribution", "zoo", "callbacks", "present"},
     {"train", "evaluation", "evaluation_callback", "export"},

@@ -1,7 +1,7 @@
-"""Imports TensorFlow without its start-up chatter.
+"""TensorFlow without its chatter.
 
-TensorFlow's C++ code writes to the error stream before its log level applies. While TensorFlow is imported
-and looks for devices, that stream is collected; information lines are dropped, all else is passed on.
+TensorFlow's C++ code writes to the error stream, at start-up even before its log level applies. While it is
+imported, or while it converts, that stream is collected; chatter is dropped, all else is passed on.
 """
 
 from __future__ import annotations
@@ -22,14 +22,15 @@ def import_tensorflow() -> None:
     """Imports TensorFlow quietly, once; does nothing if it is already imported."""
     if "tensorflow" in sys.modules:
         return
-    with _filtered_stderr():
+    with filtered_stderr():
         import tensorflow as tf
 
         tf.config.list_physical_devices()
 
 
 @contextlib.contextmanager
-def _filtered_stderr() -> Iterator[None]:
+def filtered_stderr(*patterns: bytes) -> Iterator[None]:
+    """Drops chatter, and lines that match one of the patterns, from the process's error stream."""
     try:
         saved = os.dup(2)
     except OSError:  # no error stream at all
@@ -44,7 +45,7 @@ def _filtered_stderr() -> Iterator[None]:
             os.close(saved)
             collected.seek(0)
             for line in collected:
-                if not _is_chatter(line):
+                if not (_is_chatter(line) or any(re.match(pattern, line) for pattern in patterns)):
                     os.write(2, line)
 
 

@@ -260,6 +260,40 @@ def evaluate(
         typer.echo(str(out))
 
 
+@app.command()
+def export(
+    name: Name,
+    out: Annotated[Path, typer.Option(help="Folder for the export, its report and its card.")],
+    format: Annotated[str, typer.Option(help="tf_saved_model, litert or onnx.")] = "tf_saved_model",
+    quantize: Annotated[Optional[str], typer.Option(help="float16, dynamic or int8 (litert).")] = None,  # noqa: UP045
+    processing: Annotated[
+        bool, typer.Option("--processing", help="Pictures are uint8 from 0 to 255, in and out.")
+    ] = False,
+    batch_size: Annotated[Optional[int], typer.Option(min=1, help="Fixed batch; any by default.")] = None,  # noqa: UP045
+    image_size: Annotated[Optional[int], typer.Option(min=1, help="Fixed sides; any by default.")] = None,  # noqa: UP045
+    data: Annotated[
+        Optional[str], typer.Option(help="Pictures to calibrate and check with; the recipe's by default.")  # noqa: UP045
+    ] = None,
+    weights: Weights = "pretrained",
+    allow_inaccurate: Annotated[
+        bool, typer.Option("--allow-inaccurate", help="Keep a file that differs too much from Keras.")
+    ] = False,
+) -> None:
+    """Write a model for other programs; the file is run and compared with Keras before it is kept."""
+    from tf_gan_zoo import export as exporting
+    from tf_gan_zoo import train as training
+
+    model = training.load_model(name, _no_weights(weights))
+    file = exporting.file_name(Path(name).name, format, quantize)
+    examples = training.example_batches(model, data, required=quantize == "int8")
+    report = model.export(
+        out / file, format, quantize=quantize, processing=processing, batch_size=batch_size,
+        image_size=image_size, representative=examples, strict=not allow_inaccurate,
+    )  # fmt: skip
+    typer.echo(exporting.summary(report))
+    typer.echo(f"  {out / file}, with report and card beside it")
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the program; errors of ours become one line and exit status 2, with --debug a traceback."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)

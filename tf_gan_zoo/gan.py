@@ -9,7 +9,6 @@ stateless random draws, input checks, phases, and saving that keeps every optimi
 from __future__ import annotations
 
 import functools
-import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,7 +21,8 @@ import tensorflow as tf
 
 from tf_gan_zoo import fitting, random
 from tf_gan_zoo.batch_spec import BatchSpec
-from tf_gan_zoo.config import Config
+from tf_gan_zoo.config import Config, ImageSize
+from tf_gan_zoo.endpoints import Endpoint, ServingFunction, smooth_pictures
 from tf_gan_zoo.metrics import tasks
 
 
@@ -153,11 +153,87 @@ class GAN(keras.Model):
         """Runs the public network."""
         return self.public_network()(inputs, training=bool(training))
 
-    def export(self, filepath: str, format: str = "tf_saved_model", **kwargs: Any) -> Any:
-        """Exports the public network with Keras's own `export` ("tf_saved_model", "litert" or "onnx")."""
-        if format == "litert" and not _KERAS_EXPORTS_LITERT:
-            return _convert_to_litert(self.public_network(), filepath)
-        return self.public_network().export(filepath, format=format, **kwargs)
+    # ---------------------------------------------------------------- export
+
+    @property
+    def endpoints(self) -> dict[str, Endpoint]:
+        """What other programs may call, by signature name; the first is what phones get by default."""
+        return {"serve": Endpoint(self.public_network())}
+
+    @property
+    def serving_functions(self) -> dict[str, ServingFunction]:
+        """What a SavedModel offers besides: functions that draw random numbers or read strings."""
+        return {}
+
+    def example_inputs(
+        self, endpoint: Endpoint, count: int, sizes: Mapping[str, tuple[int, int]], seed: int = 0
+    ) -> dict[str, Any]:
+        """`count` inputs of an endpoint's network to try an export with: seeded pictures.
+
+        Args:
+            endpoint: one of `endpoints`.
+            count: how many.
+            sizes: input name -> (height, width) of the pictures it shall get.
+            seed: the same seed gives the same inputs.
+        """
+        channels = {tensor.name: tensor.shape[-1] for tensor in endpoint.network.inputs}
+        return {
+            name: smooth_pictures((count, *size, channels[name]), endpoint.pictures[name], seed)
+            for name, size in sizes.items()
+        }
+
+    def public_inputs(self, endpoint: Endpoint, batch: Any) -> dict[str, Any]:
+        """What an endpoint's network gets of a training batch, by input name."""
+        if not isinstance(batch, Mapping):
+            first = batch[0] if isinstance(batch, (tuple, list)) else batch
+            return dict(zip(endpoint.input_names, [first]))
+        own = {n: n if n in batch else endpoint.fields.get(n, n) for n in endpoint.input_names}
+        return {name: batch[field] for name, field in own.items() if field in batch}
+
+    def export(
+        self, filepath: str | Path, format: str = "tf_saved_model", *, quantize: str | None = None,
+        representative: Any = None, processing: bool = False, batch_size: int | None = None,
+        image_size: ImageSize | None = None, signatures: Sequence[str] | None = None, strict: bool = True,
+        verbose: bool = False,
+    ) -> dict[str, Any]:  # fmt: skip
+        """Exports the public network, then runs the file and compares it with Keras.
+
+        Beside the export lie its report (NAME.report.json: differences, size, operators, latency) and a
+        model card (NAME.md).
+
+        Args:
+            filepath: a folder for "tf_saved_model", FILE.tflite for "litert", FILE.onnx for "onnx".
+            format: "tf_saved_model", "litert" or "onnx". Signatures are named after the task (`generate`,
+                `translate`, `upscale`); a SavedModel holds all of them and serves the first by default, and
+                `generate_seeded(seed, num_samples)` where the model samples.
+            quantize: "float16" halves a .tflite file, "dynamic" (8-bit weights) quarters it, "int8" computes
+                with integers, too.
+            representative: inputs to calibrate int8 and to check with: a dataset of batches as in training,
+                an array, or a dict by input name. By default seeded latents or pictures.
+            processing: pictures are uint8 from 0 to 255 on both sides.
+            batch_size: fixes the batch axis; None takes any.
+            image_size: fixes height and width where the network takes pictures of any size.
+            signatures: which endpoints; by default all in a SavedModel and the first elsewhere.
+            strict: an export that is not exact enough is an error and leaves no file; False keeps it.
+            verbose: print a summary.
+
+        Returns:
+            The report. Limits: float32 1e-4, float16 1e-2 of the range, "dynamic" and "int8" 30 dB PSNR.
+
+        Raises:
+            ValueError: for arguments that do not exist or do not go together.
+            ExportError: if something is missing, or the export is not exact enough.
+        """
+        from tf_gan_zoo import export
+
+        report = export.export_model(
+            self, filepath, format, quantize=quantize, representative=representative,
+            processing=processing, batch_size=batch_size, image_size=image_size, signatures=signatures,
+            strict=strict,
+        )  # fmt: skip
+        if verbose:
+            print(export.summary(report))
+        return report
 
     # ---------------------------------------------------------------- compile and update
 
@@ -423,6 +499,36 @@ class AdversarialGAN(GAN):
             return random.normal(shape, seed)
         return random.uniform(shape, seed, -1.0, 1.0)
 
+    @property
+    def endpoints(self) -> dict[str, Endpoint]:
+        network = self.public_network()
+        return {"generate": Endpoint(network, {network.output_names[0]: self.output_range})}
+
+    @property
+    def output_range(self) -> tuple[float, float]:
+        """Smallest and largest value of a sample: that of the training pictures."""
+        return next(iter(self.batch_spec.values())).value_range
+
+    @property
+    def serving_functions(self) -> dict[str, ServingFunction]:
+        endpoint = self.endpoints["generate"]
+
+        def generate_seeded(seed: tf.Tensor, num_samples: tf.Tensor) -> dict[str, tf.Tensor]:
+            return endpoint.run(self._by_name(endpoint, self.sample_inputs(num_samples, seed)))
+
+        types = (tf.TensorSpec((), tf.int64, name="seed"), tf.TensorSpec((), tf.int32, name="num_samples"))
+        examples = {"seed": tf.constant(3, tf.int64), "num_samples": tf.constant(2)}
+        return {"generate_seeded": ServingFunction(generate_seeded, types, endpoint.pictures, examples)}
+
+    def example_inputs(
+        self, endpoint: Endpoint, count: int, sizes: Mapping[str, tuple[int, int]], seed: int = 0
+    ) -> dict[str, Any]:
+        return self._by_name(endpoint, self.sample_inputs(count, seed))
+
+    @staticmethod
+    def _by_name(endpoint: Endpoint, inputs: Any) -> dict[str, Any]:
+        return inputs if isinstance(inputs, Mapping) else dict(zip(endpoint.input_names, [inputs]))
+
     def generate(
         self, num_samples: int = 1, seed: int = 0, batch_size: int = 64, **conditions: Any
     ) -> np.ndarray:
@@ -451,18 +557,6 @@ class AdversarialGAN(GAN):
             return {}
         samples = self.generate(len(examples["images"]), seed=0)
         return tasks.class_coverage(samples, examples["images"], examples["labels"])
-
-
-#: Keras before 3.13, the last for Python 3.10, cannot write the format itself.
-_KERAS_EXPORTS_LITERT = tuple(int(n) for n in keras.__version__.split(".")[:2]) >= (3, 13)
-
-
-def _convert_to_litert(network: keras.Model, filepath: str) -> None:
-    """Through a SavedModel, since converting a Keras 3 model's functions directly loses its weights."""
-    with tempfile.TemporaryDirectory() as folder:
-        network.export(folder, format="tf_saved_model", verbose=False)
-        content = tf.lite.TFLiteConverter.from_saved_model(folder).convert()
-    Path(filepath).write_bytes(content)
 
 
 def _with_named_fields(step: Any) -> Any:

@@ -15,10 +15,10 @@ import tensorflow as tf
 Seed = tf.Tensor | Sequence[int]
 
 
-def make_seed(seed: int, purpose: str, step: int | tf.Tensor = 0) -> tf.Tensor:
+def make_seed(seed: int | tf.Tensor, purpose: str, step: int | tf.Tensor = 0) -> tf.Tensor:
     """The (2,) int64 seed of one draw; `purpose` keeps the draws of one step apart."""
-    stream = (int(seed) % 2**31 << 32) + zlib.crc32(purpose.encode())
-    return tf.stack([tf.constant(stream, tf.int64), tf.cast(step, tf.int64)])
+    high = tf.cast(seed, tf.int64) % 2**31 * 2**32
+    return tf.stack([high + zlib.crc32(purpose.encode()), tf.cast(step, tf.int64)])
 
 
 def normal(shape: Sequence, seed: Seed) -> tf.Tensor:

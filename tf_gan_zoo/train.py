@@ -279,6 +279,27 @@ def open_pipeline(model: GAN, split: str = "train", **changes: Any) -> Pipeline:
     return open_dataset(config.data, split=split, **keywords)
 
 
+def example_batches(model: GAN, data: str | None, required: bool) -> Any:
+    """Batches of the model's own test pictures, or of another source's, to try an export with.
+
+    Args:
+        model: a model of the zoo; one that makes pictures of latents needs none.
+        data: a data source; the config's by default.
+        required: raise an error rather than return None if the config's data are not there.
+    """
+    if hasattr(model, "sample_inputs"):
+        return None
+    changes = {"shuffle": False, "drop_remainder": False, "batch_size": 16}
+    try:
+        if data:
+            model = unbuilt(type(model), model.config.replace(data=data, data_options={}))
+        return open_pipeline(model, "all" if data else "test", **changes).dataset(start_step=0)
+    except (DatasetError, ImportError):
+        if data or required:
+            raise
+        return None
+
+
 def picture_field(spec: BatchSpec) -> Field:
     """The field whose size a data set is opened in: the largest picture, e.g. "high_resolution"."""
     pictures = [field for field in spec.values() if len(field.shape) == 3]

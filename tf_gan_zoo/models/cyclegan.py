@@ -40,6 +40,7 @@ from tf_gan_zoo.config import (
     PositiveInt,
     height_width,
 )
+from tf_gan_zoo.endpoints import Endpoint
 from tf_gan_zoo.gan import GAN
 from tf_gan_zoo.layers import ImagePool, InstanceNormalization, ReflectionPadding2D
 from tf_gan_zoo.losses import (
@@ -188,6 +189,17 @@ class CycleGAN(GAN):
     def batch_spec(self) -> BatchSpec:
         field = image_field(height_width(self.config.image_size), self.config.channels)
         return BatchSpec(images_a=field, images_b=field)
+
+    @property
+    def endpoints(self) -> dict[str, Endpoint]:
+        pictures = {"images": (-1.0, 1.0), "outputs": (-1.0, 1.0)}
+        return {
+            name: Endpoint(network, pictures, {"images": field}, multiple_of=4)
+            for name, network, field in [
+                ("translate", self.generator_ab, "images_a"),
+                ("translate_b_to_a", self.generator_ba, "images_b"),
+            ]
+        }
 
     def train_step(self, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         a, b = batch["images_a"], batch["images_b"]

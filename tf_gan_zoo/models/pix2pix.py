@@ -40,6 +40,7 @@ from tf_gan_zoo.config import (
     PositiveInt,
     height_width,
 )
+from tf_gan_zoo.endpoints import Endpoint
 from tf_gan_zoo.gan import GAN
 from tf_gan_zoo.layers import BatchStatisticsNormalization, SeededDropout
 from tf_gan_zoo.losses import (
@@ -172,6 +173,12 @@ class Pix2Pix(GAN):
             inputs=image_field(size, self.config.input_channels),
             targets=image_field(size, self.config.channels),
         )
+
+    @property
+    def endpoints(self) -> dict[str, Endpoint]:
+        # Without dropout: devices have no seeded draws.
+        pictures = {"inputs": (-1.0, 1.0), "outputs": (-1.0, 1.0)}
+        return {"translate": Endpoint(self.generator, pictures, multiple_of=2**self.config.depth)}
 
     def train_step(self, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         inputs, targets = batch["inputs"], batch["targets"]

@@ -41,6 +41,7 @@ from tf_gan_zoo.config import (
     PositiveInt,
     height_width,
 )
+from tf_gan_zoo.endpoints import Endpoint
 from tf_gan_zoo.gan import GAN
 from tf_gan_zoo.losses import non_saturating_discriminator_loss as discriminator_loss
 from tf_gan_zoo.losses import non_saturating_generator_loss as adversarial_loss
@@ -174,6 +175,16 @@ class SRGAN(GAN):
             high_resolution=image_field(height_width(c.image_size), c.channels),
             low_resolution=image_field(c.low_resolution_size, c.channels, (0.0, 1.0), optional=True),
         )
+
+    @property
+    def endpoints(self) -> dict[str, Endpoint]:
+        pictures = {"low_resolution": (0.0, 1.0), "images": (-1.0, 1.0)}
+        return {"upscale": Endpoint(self.generator, pictures, clip=True)}
+
+    def public_inputs(self, endpoint: Endpoint, batch: Any) -> dict[str, Any]:
+        if isinstance(batch, Mapping) and "low_resolution" not in batch:
+            batch = {"low_resolution": self.resolutions(self.named(batch))[0]}
+        return super().public_inputs(endpoint, batch)
 
     def before_training(self, last_step: int | None) -> None:
         """Loads VGG19 if this training gets into stage two and needs it.
