@@ -324,19 +324,36 @@ def test_a_disk_that_refuses_is_named(server, get, tmp_path):
 
 
 def test_without_a_digest_only_the_same_version_is_continued(server, get):
-    def cut_tagged(handler, etag):
-        handler.answer(CONTENT[:200_000], length=SIZE, ETag=etag)
+    def begin(handler):
+        handler.answer(WRONG[:200_000], length=SIZE, ETag='"old"')
 
-    def rest_if_same(handler, etag):
-        if handler.headers.get("If-Range") == etag:
-            return whole(handler)
-        return handler.answer(CONTENT, ETag=etag)
+    def versioned(handler):
+        """Serves the rest of the new version only to those who have its beginning."""
+        if handler.headers.get("If-Range", '"new"') != '"new"':
+            return handler.answer(CONTENT, ETag='"new"')
+        return whole(handler)
 
-    get(server.address("a", lambda h: cut_tagged(h, '"1"'), lambda h: rest_if_same(h, '"1"')), sha256=None)
-    assert server.ranges()[1] is not None
-    get(server.address("b", lambda h: cut_tagged(h, '"1"'), lambda h: rest_if_same(h, '"2"')), sha256=None)
-    get(server.address("c", cut, whole), sha256=None)
-    assert server.ranges()[-1] is None  # no ETag, no digest: from the beginning
+    get(server.address("changed", begin, versioned), sha256=None)
+    assert server.ranges()[-1] is not None  # asked for, and rightly refused
+    get(server.address("same", lambda h: h.answer(CONTENT[:200_000], length=SIZE, ETag='"new"'), versioned),
+        sha256=None)  # fmt: skip
+    assert server.ranges()[-1] is not None
+    get(server.address("untagged", cut, whole), sha256=None)
+    assert server.ranges()[-1] is None
+
+
+def test_an_endless_file_is_left_at_its_size(server, get):
+    sent = []
+
+    def endless(handler):
+        handler.answer(b"", length=1 << 40)
+        while len(sent) < 500:
+            handler.wfile.write(bytes(100_000))
+            sent.append(1)
+
+    with pytest.raises(FetchError, match="more than the expected 300,000 bytes"):
+        get(server.address("toy.npz", endless))
+    assert len(sent) < 200
 
 
 # ---------------------------------------------------------------- other addresses

@@ -85,11 +85,12 @@ def licence_section(entry: Mapping[str, Any]) -> str:
 
 
 def training_section(record: Mapping[str, Any]) -> str:
-    """Command, machine, time and versions of the run."""
+    """Command, machine, time and versions of the run, and what its sentinel found wrong."""
     lines = ["## Training"]
     if record.get("command"):
         lines.append(f"```bash\n{record['command']}\n```")
     facts = [machine_line(record), _duration(record), _versions(record)]
+    facts += [f"Found during the run: {failure}" for failure in record.get("failures", [])]
     return "\n\n".join([*lines, "\n".join(f"* {fact}" for fact in facts if fact)])
 
 
@@ -132,9 +133,9 @@ model = zoo.get("{name}", weights="{entry['file']}"{fields})   # after downloadi
 model.fit(your_dataset, epochs=1)   # discriminator included: train on from here
 ```
 
-The folder that holds this card is a mirror: `ZOO_WEIGHTS_URL={address.rpartition('/')[0]}` makes
-`weights="pretrained"` and `tf-gan-zoo fetch {name}` look here first. Every file is checked against its
-digest."""
+The folder that holds this card is a mirror: with `ZOO_WEIGHTS_URL={address.rpartition('/')[0]}`,
+`weights="pretrained"` and `tf-gan-zoo fetch {name}` look here first. Every file is checked against its digest;
+for recipes that tf_gan_zoo itself publishes its own digests hold."""
 
 
 def limits_section(record: Mapping[str, Any]) -> str:
@@ -162,8 +163,10 @@ def _metric_rows(metrics: Mapping[str, float], untrained: Mapping[str, float]) -
     return [(key, *(_number(column.get(key)) for column in columns)) for key in own]
 
 
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:g}"
+def _number(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:g}" if isinstance(value, (int, float)) else str(value)
 
 
 def _duration(record: Mapping[str, Any]) -> str:
