@@ -134,8 +134,8 @@ model.fit(your_dataset, epochs=1)   # discriminator included: train on from here
 ```
 
 The folder that holds this card is a mirror: with `ZOO_WEIGHTS_URL={address.rpartition('/')[0]}`,
-`weights="pretrained"` and `tf-gan-zoo fetch {name}` look here first. Every file is checked against its digest;
-for recipes that tf_gan_zoo itself publishes its own digests hold."""
+`weights="pretrained"` and `tf-gan-zoo fetch {name}` look here first. Every file is checked against its
+digest; for recipes that tf_gan_zoo itself publishes its own digests hold."""
 
 
 def limits_section(record: Mapping[str, Any]) -> str:
