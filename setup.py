@@ -16,7 +16,10 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=[*find_packages(include=["tf_gan_zoo", "tf_gan_zoo.*"]), "zoo_configs"],
-    package_data={"zoo_configs": ["*.yaml"], "tf_gan_zoo": ["pretrained/*", "pretrained/features/*", "data/*.npz"]},
+    package_data={
+        "zoo_configs": ["*.yaml"],
+        "tf_gan_zoo": ["pretrained/*", "pretrained/features/*", "data/*.npz"],
+    },
     install_requires=[
         "tensorflow>=2.18",
         "keras>=3.10",

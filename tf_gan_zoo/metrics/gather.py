@@ -19,7 +19,7 @@ from tf_gan_zoo.metrics.frechet import Moments
 #: What a metric may need of both sides; "examples" are held-out examples for the model itself.
 NEEDS = ("moments", "features", "probabilities", "images", "all_images", "labels", "examples")
 #: Pictures kept for "images"; only "all_images" keeps them all.
-FEW_IMAGES = 1024
+FEW_IMAGES = 2048
 #: Those that come from the extractor.
 FROM_EXTRACTOR = frozenset({"moments", "features", "probabilities"})
 

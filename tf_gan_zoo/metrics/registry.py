@@ -85,7 +85,7 @@ def register_metric(name: str, *, needs: Iterable[str]) -> Callable[[Callable], 
     Args:
         name: what `zoo.evaluate(metrics=...)` takes.
         needs: what is gathered for it: "moments", "features" and "probabilities" of the extractor, "images"
-            (the first 1,024) or "all_images", "labels", "examples" (held-out examples for the model).
+            (the first 2,048) or "all_images", "labels", "examples" (held-out examples for the model).
 
     Raises:
         MetricError: for a name that is taken or a need that does not exist.
@@ -177,7 +177,7 @@ def neighbours(evidence: Evidence) -> dict[str, float]:
 def patches(evidence: Evidence) -> dict[str, float]:
     """Sliced Wasserstein distance of patches, times 1000: mean over scales, and each scale."""
     count = min(evidence.real.count, evidence.fake.count, FEW_IMAGES)
-    options = {"patches_per_image": 32, "num_projections": 256}
+    options = {"patches_per_image": 16, "num_projections": 256}
     evidence.note(num_images=count, **options)
     real, fake = (side.images[:count] for side in (evidence.real, evidence.fake))
     sizes = swd.sliced_wasserstein_by_size(real, fake, seed=evidence.seed, **options)
