@@ -10,7 +10,8 @@ import tensorflow as tf
 from conftest import difference, make_dataset, snapshot, tiny
 
 import tf_gan_zoo as zoo
-from tf_gan_zoo import cli, evaluation, metrics
+from tf_gan_zoo import callbacks, cli, evaluation, metrics
+from tf_gan_zoo import registry as registry_of_models
 from tf_gan_zoo import train as training
 from tf_gan_zoo.batch_spec import BatchSpec, Field, image_field
 from tf_gan_zoo.data import open_dataset
@@ -482,6 +483,23 @@ def test_the_command_prints_and_writes(dcgan, capsys, monkeypatch, tmp_path):
     status, printed = call("--metrics", "fads")
     assert status == 2
     assert "no metric 'fads'" in printed.err
+
+
+def test_training_with_evaluation_is_resumed_to_the_same_history(capsys, tmp_path):
+    overrides = {**registry_of_models.get_spec("dcgan").tiny, **GLYPHS, "channels": 1, "steps_per_epoch": 2}
+
+    def run(out, epochs, *options):
+        settings = [f"--set={key}={value}" for key, value in {**overrides, "epochs": epochs}.items()]
+        command = ["train", "dcgan", "--out", str(tmp_path / out), *settings, *options]
+        with pytest.raises(SystemExit) as ended:
+            cli.main([*command, "--evaluate-every", "1", "--metrics", "swd,ms_ssim"])
+        assert ended.value.code == 0, capsys.readouterr().err
+        rows = callbacks.read_history(tmp_path / out / "history.jsonl")
+        best = json.loads((tmp_path / out / "checkpoints" / "best.json").read_text())
+        return [(row["swd"], row["ms_ssim"]) for row in rows], (best["monitor"], best["value"], best["step"])
+
+    run("parts", 1)
+    assert run("parts", 2, "--resume") == run("whole", 2)
 
 
 def test_nothing_is_left_behind(dcgan):

@@ -6,7 +6,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Any, Optional
 
 import typer
 from rich.console import Console
@@ -92,6 +92,12 @@ def train(
     deterministic: Annotated[
         bool, typer.Option("--deterministic", help="Repeatable bit for bit; slower.")
     ] = False,
+    evaluate_every: Annotated[
+        Optional[int], typer.Option(min=1, help="Epochs between evaluations; the best weights are kept.")  # noqa: UP045
+    ] = None,
+    metrics: Annotated[
+        str, typer.Option(help="What --evaluate-every computes; the first one chooses the best.")
+    ] = "fid",
 ) -> None:  # fmt: skip
     """Train a model or recipe into a run folder."""
     from tf_gan_zoo import config, zoo
@@ -105,15 +111,17 @@ def train(
     from tf_gan_zoo import callbacks
     from tf_gan_zoo import train as training
 
+    more = [] if evaluate_every is None else [_evaluating(training.RunFolder(out), evaluate_every, metrics)]
     try:
         folder = training.train(
             name, data=data, settings=values, out=out, resume=resume, strategy=strategy, weights=weights,
             checkpoint_every=checkpoint_every, stop_on_failure=stop_on_failure, deterministic=deterministic,
-            command=_command_line(),
+            command=_command_line(), more_callbacks=more,
         )  # fmt: skip
     except callbacks.Interrupted as interrupted:
         options = [f"--checkpoint-every={checkpoint_every}"] * bool(checkpoint_every)
         options += ["--stop-on-failure"] * stop_on_failure + ["--deterministic"] * deterministic
+        options += [f"--evaluate-every={evaluate_every}", f"--metrics={metrics}"] * bool(evaluate_every)
         typer.echo(f"\nSaved after step {interrupted.step}. To go on:")
         typer.echo(training.resume_command(name, out, strategy, *options))
         raise typer.Exit(128 + interrupted.signum) from None
@@ -312,6 +320,13 @@ def _print_recipe(name: str, spec, config) -> None:
 
     typer.echo(f"# {name}: {spec.paper.title} ({spec.paper.year})")
     typer.echo(yaml.safe_dump(config.to_dict(), sort_keys=False, allow_unicode=True), nl=False)
+
+
+def _evaluating(folder: Any, every: int, metrics: str) -> Any:
+    """The callback behind --evaluate-every; best.weights.h5 lies beside the run's checkpoints."""
+    from tf_gan_zoo.evaluation_callback import EvaluateMetrics
+
+    return EvaluateMetrics(folder.checkpoints, every=every, metrics=metrics)
 
 
 def _command_line() -> str:

@@ -16,7 +16,7 @@ import platform
 import shlex
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -125,6 +125,7 @@ def train(
     deterministic: bool = False,
     verbose: int | None = None,
     command: str | None = None,
+    more_callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> Path:
     """Trains a model or recipe and returns its run folder (see `RunFolder`).
 
@@ -141,6 +142,8 @@ def train(
         deterministic: make TensorFlow's operations repeatable bit for bit, at some cost in speed.
         verbose: 0 silent, 1 progress bar, 2 one line per epoch; by default 1 on a terminal, else 2.
         command: the shell command that started this, for the record.
+        more_callbacks: called before those that write, so that what they add to the logs is in the history
+            (`EvaluateMetrics`).
 
     Raises:
         RunError: for a folder, resumption or batch size that cannot work; also ConfigError, DatasetError,
@@ -164,7 +167,7 @@ def train(
             folder.checkpoints if chief else None, every=checkpoint_every, sentinel=sentinel,
             interruption=interruption,
         )  # fmt: skip
-        used += [*_watchers(run, model, sentinel), checkpoint]
+        used += [*_watchers(run, model, sentinel, more_callbacks), checkpoint]
         _fit(run, model, used, _verbosity(run, verbose))
     if chief:
         _finish(run, model, sentinel, started)
@@ -364,9 +367,11 @@ def _load_checkpoint(run: _Run, model: GAN) -> list[keras.callbacks.Callback]:
     return [callbacks.RunningMeans(run.folder.latest, run.config.epochs)] if in_mid_epoch else []
 
 
-def _watchers(run: _Run, model: GAN, sentinel: callbacks.Sentinel) -> list[keras.callbacks.Callback]:
+def _watchers(
+    run: _Run, model: GAN, sentinel: callbacks.Sentinel, more: Sequence[keras.callbacks.Callback]
+) -> list[keras.callbacks.Callback]:
     """All callbacks but the checkpoint; only the chief's write files."""
-    watchers = [callbacks.Throughput(run.config.batch_size * model.batches_per_step), sentinel]
+    watchers = [callbacks.Throughput(run.config.batch_size * model.batches_per_step), sentinel, *more]
     if not run.chief:
         return watchers
     watchers += [_sample_grid(run, sentinel), callbacks.HistoryFile(run.folder.history, sentinel)]
