@@ -41,6 +41,7 @@ setup(
         "tensorboard": ["tensorboard>=2.18"],
         "hf": ["huggingface_hub>=0.20"],
         "litert": ["ai-edge-litert>=2.0"],
+        "onnx": ["tf2onnx>=1.16", "onnx>=1.16", "onnxruntime>=1.17"],
         "test": [
             "pytest>=8.0",
             "pytest-xdist>=3.5",
@@ -50,6 +51,9 @@ setup(
             "tensorflow-datasets>=4.9",
             "importlib_resources",
             "ai-edge-litert>=2.0",
+            "tf2onnx>=1.16",
+            "onnx>=1.16",
+            "onnxruntime>=1.17",
         ],
     },
     entry_points={"console_scripts": ["tf-gan-zoo = tf_gan_zoo.cli:main"]},

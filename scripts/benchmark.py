@@ -1,6 +1,7 @@
-"""Times training: `python scripts/benchmark.py train dcgan [pix2pix ...]`.
+"""Times training and exports: `python scripts/benchmark.py train|export dcgan [pix2pix ...]`, or `all`.
 
-Each row compares, on the same network, data and batch:
+What `export` compares is told by benchmark_export.py. Each row of `train` compares, on the same network,
+data and batch:
 
     fit    our model's plain `fit()`
     bare   a tf.function loop over the same train_step: what fit() itself costs
@@ -23,12 +24,14 @@ import sys
 import time
 from collections.abc import Callable
 
+import benchmark_export
+
 KINDS = ("fit", "bare", "plain")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("what", choices=["train", "worker"])
+    parser.add_argument("what", choices=["train", "export", "worker"])
     parser.add_argument("models", nargs="+", help="models or recipes, or all")
     parser.add_argument("--kind", choices=KINDS, default="fit", help=argparse.SUPPRESS)
     parser.add_argument("--batch-size", type=int, default=None, help="the recipe's by default")
@@ -40,12 +43,16 @@ def main() -> None:
     if arguments.what == "worker":
         serve(arguments)
         return
-    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, "
-          f"{arguments.rounds} rounds of {arguments.steps} steps, seconds per step")  # fmt: skip
     if arguments.models == ["all"]:
         import tf_gan_zoo as zoo
 
         arguments.models = zoo.list_models()
+    machine = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
+    if arguments.what == "export":
+        print(f"{machine}, {arguments.rounds} rounds, milliseconds per call")
+        benchmark_export.run_benchmark(arguments.models, arguments.rounds)
+        return
+    print(f"{machine}, {arguments.rounds} rounds of {arguments.steps} steps, seconds per step")
     for model in arguments.models:
         report(model, compare(model, arguments), arguments.json)
 

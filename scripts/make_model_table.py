@@ -1,4 +1,7 @@
-"""Writes the README's table of models between its markers: `python scripts/make_model_table.py [--check]`."""
+"""Writes the README's tables between their markers: `python scripts/make_model_table.py [--check]`.
+
+The table of models comes from the registry and the published records, that of exports from docs/exports.json.
+"""
 
 from __future__ import annotations
 
@@ -12,20 +15,36 @@ from tf_gan_zoo import weights
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
-BEGIN, END = "<!-- models: begin (scripts/make_model_table.py) -->", "<!-- models: end -->"
+EXPORTS = ROOT / "docs" / "exports.json"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="only tell whether the table is up to date")
+    parser.add_argument("--check", action="store_true", help="only tell whether the tables are up to date")
     arguments = parser.parse_args()
     text = README.read_text(encoding="utf-8")
-    before, rest = text.split(BEGIN)
-    after = rest.split(END)[1]
-    updated = f"{before}{BEGIN}\n{table()}\n{END}{after}"
+    updated = between_markers(between_markers(text, "models", table()), "exports", exports_table())
     if arguments.check and updated != text:
-        sys.exit("README.md: the table of models is out of date; run scripts/make_model_table.py.")
+        sys.exit("README.md: the tables are out of date; run scripts/make_model_table.py.")
     README.write_text(updated, encoding="utf-8")
+
+
+def between_markers(text: str, name: str, content: str) -> str:
+    begin, end = f"<!-- {name}: begin (scripts/make_model_table.py) -->", f"<!-- {name}: end -->"
+    before, rest = text.split(begin)
+    return f"{before}{begin}\n{content}\n{end}{rest.split(end)[1]}"
+
+
+def exports_table() -> str:
+    record = json.loads(EXPORTS.read_text(encoding="utf-8"))
+    rows = ["| recipe | weights | size | PSNR to Keras | one call, 1 thread | 2 threads |", "|---" * 6 + "|"]
+    for row in record["exports"]:
+        times = (f"{row['latency_ms'][threads]:.2f} ms" for threads in ("1", "2"))
+        psnr = f"{row['psnr']:.1f} dB" + " (below the limit)" * (not row["passed"])
+        cells = [f"`{row['recipe']}`", row["quantize"], f"{row['size'] / 1e6:.2f} MB", psnr, *times]
+        rows.append("| " + " | ".join(cells) + " |")
+    machine = record["machine"]
+    return "\n".join([*rows, "", f"Times on {machine['cpu']}, {machine['cores']} cores."])
 
 
 def table() -> str:

@@ -548,7 +548,14 @@ class AdversarialGAN(GAN):
         """
         if num_samples < 1:
             raise ValueError(f"num_samples must be at least 1, got {num_samples}.")
-        return self.run(self.sample_inputs(num_samples, seed, **conditions), batch_size)
+        if conditions:
+            return self.run(self.sample_inputs(num_samples, seed, **conditions), batch_size)
+        # Eager draws would take longer than a small generator.
+        return self.run(self._drawn_inputs(tf.constant(num_samples), tf.constant(seed, tf.int64)), batch_size)
+
+    @functools.cached_property
+    def _drawn_inputs(self) -> Any:
+        return tf.function(self.sample_inputs, autograph=False)
 
 
     def measure(self, examples: Mapping[str, np.ndarray]) -> dict[str, float]:

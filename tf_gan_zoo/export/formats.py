@@ -96,6 +96,8 @@ def _quantize(converter: Any, quantize: str | None, calibration: Calibration | N
     if quantize is None:
         return
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    # A scale for each of a dense layer's thousands of outputs would take a tenth of a small file.
+    converter._experimental_disable_per_channel_quantization_for_dense_layers = True
     if quantize == "float16":
         converter.target_spec.supported_types = [tf.float16]
     if quantize == "int8":

@@ -129,7 +129,7 @@ def _check_image_size(size: tuple[int | None, int | None], endpoints: Mapping[st
     for name, endpoint in endpoints.items():
         free = [t for t in endpoint.network.inputs if t.name in endpoint.pictures and None in t.shape[1:3]]
         if not free:
-            raise ExportArgumentError(f"image_size: {name!r} does not take pictures of any size; leave it out.")
+            raise ExportArgumentError(f"image_size: {name!r} does not take pictures of any size.")
         if any(side % endpoint.multiple_of for side in size):
             unit = endpoint.multiple_of
             raise ExportArgumentError(f"image_size: sides must be multiples of {unit}, got {size}.")
