@@ -237,6 +237,17 @@ def test_the_2015_network_computes_what_torch_fidelity_computes(network):
     np.testing.assert_allclose(logits[0, ::63], REFERENCE["fid2015"]["logits"], rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.slow
+def test_the_2015_extractor_from_a_file(network, tmp_path):
+    np.savez(tmp_path / "fid2015.npz", **ARRAYS.network_arrays(inception.torch_shapes(network)))
+    extractor = metrics.get_extractor(f"fid2015:{tmp_path / 'fid2015.npz'}")
+    features, probabilities = extractor(ARRAYS.pixels() / 127.5 - 1)
+    np.testing.assert_allclose(features[0, ::128], REFERENCE["fid2015"]["features"], rtol=1e-3, atol=1e-4)
+    assert probabilities.shape == (1, 1008)
+    assert extractor.digest == inception.file_digest(tmp_path / "fid2015.npz")
+    assert "TensorFlow 1" in extractor.preprocessing
+
+
 def test_its_size_and_shapes(network):
     assert [tuple(output.shape[1:]) for output in network.outputs] == [(2048,), (1008,)]
     # torchvision's Inception-V3 without its auxiliary head has 21,785,568 below the last layer.

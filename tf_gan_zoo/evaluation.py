@@ -28,7 +28,7 @@ from tf_gan_zoo.metrics.features import FeatureExtractor, get_extractor
 from tf_gan_zoo.metrics.gather import Gathered, StatisticsCache
 
 #: Samples per call of a model; part of the protocol, since each chunk has a seed of its own.
-CHUNK = 250
+CHUNK = 256
 #: Held-out examples that a model's own metrics get.
 NUM_EXAMPLES = 1000
 #: View -> (method, its input field, the field that the result is compared with).

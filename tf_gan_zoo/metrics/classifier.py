@@ -41,9 +41,9 @@ def build_classifier(
         x = layers.BatchNormalization(momentum=0.9, epsilon=1e-3, dtype="float32", name=f"norm_{k}")(x)
         x = layers.ReLU(dtype="float32", name=f"relu_{k}")(x)
         x = layers.MaxPooling2D(2, padding="same", dtype="float32", name=f"pool_{k}")(x)
-    x = layers.Flatten(name="flat")(x)
+    x = layers.Flatten(dtype="float32", name="flat")(x)
     features = layers.Dense(NUM_FEATURES, activation="relu", name="features", **_layer(seed + 4))(x)
-    dropped = layers.Dropout(dropout, seed=seed, name="dropout")(features)
+    dropped = layers.Dropout(dropout, seed=seed, dtype="float32", name="dropout")(features)
     logits = layers.Dense(num_classes, name="logits", **_layer(seed + 5))(dropped)
     return keras.Model(images, [features, logits], name="classifier")
 
@@ -64,25 +64,41 @@ def train_classifier(
         labels: integers (count,).
         flip: mirror a new half of the pictures in each epoch.
     """
-    order = np.random.default_rng(seed)
-    batch_size = min(batch_size, len(images))
-    steps = len(images) // batch_size
-    schedule = keras.optimizers.schedules.CosineDecay(learning_rate, epochs * steps)
+    batches = _Batches(images, labels, min(batch_size, len(images)), flip, seed)
+    schedule = keras.optimizers.schedules.CosineDecay(learning_rate, epochs * len(batches))
     head = keras.Model(network.input, network.output[1])
     head.compile(
         keras.optimizers.Adam(schedule), keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
     )  # fmt: skip
-    for epoch in range(epochs):
-        index = order.permutation(len(images))[: steps * batch_size]
-        pictures = images[index]
-        if flip:
-            mirrored = order.random(len(index)) < 0.5
-            pictures[mirrored] = pictures[mirrored, :, ::-1]
-        head.fit(
-            pictures, labels[index], batch_size, shuffle=False, initial_epoch=epoch, epochs=epoch + 1,
-            verbose=verbose,
-        )  # fmt: skip
+    head.fit(batches, epochs=epochs, shuffle=False, verbose=verbose)
+
+
+class _Batches(keras.utils.PyDataset):
+    """Pictures in a new order in each epoch, a new half of them mirrored if `flip`."""
+
+    def __init__(
+        self, images: np.ndarray, labels: np.ndarray, batch_size: int, flip: bool, seed: int
+    ) -> None:
+        super().__init__()
+        self._images, self._labels, self._size, self._flip = images, labels, batch_size, flip
+        self._rng = np.random.default_rng(seed)
+        self.on_epoch_end()
+
+    def __len__(self) -> int:
+        return len(self._images) // self._size
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        chosen = self._order[index * self._size : (index + 1) * self._size]
+        images = self._images[chosen]
+        if self._flip:
+            mirrored = self._mirrored[index * self._size : (index + 1) * self._size]
+            images = np.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
+        return images, self._labels[chosen]
+
+    def on_epoch_end(self) -> None:
+        self._order = self._rng.permutation(len(self._images))[: len(self) * self._size]
+        self._mirrored = self._rng.random(len(self._order)) < 0.5 if self._flip else None
 
 
 def classify(network: keras.Model, images: np.ndarray, batch_size: int = 500) -> np.ndarray:

@@ -74,8 +74,7 @@ class _NetworkFeatures:
         self.num_features, self.num_classes = (output.shape[-1] for output in network.outputs)
         self._size, self._channels, self._batch_size = (image_size, image_size), channels, batch_size
         network.trainable = False
-        # One graph for batches of all sizes: an evaluation must leave nothing behind.
-        self._run = tf.function(self._infer, reduce_retracing=True, autograph=False)
+        self._graphs = tf.function(self._infer, autograph=False)
 
     @property
     def preprocessing(self) -> str:
@@ -85,9 +84,11 @@ class _NetworkFeatures:
 
     def __call__(self, images: Any) -> tuple[np.ndarray, np.ndarray]:
         images = checked(images)
+        # One graph for batches of all sizes: an evaluation must leave nothing behind.
+        run = self._graphs.get_concrete_function(tf.TensorSpec((None, *images.shape[1:]), tf.float32))
         parts = []
         for start in range(0, len(images), self._batch_size):
-            parts.append(self._run(tf.constant(images[start : start + self._batch_size])))
+            parts.append(run(tf.constant(images[start : start + self._batch_size])))
         features, probabilities = zip(*parts)
         return np.concatenate(features), np.concatenate(probabilities)
 
@@ -118,7 +119,7 @@ class ClassifierFeatures(_NetworkFeatures):
         classifier.load_arrays(network, path)
         self.record = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
         digest = inception.file_digest(path)
-        super().__init__(name, network, facts.image_size, 1, digest, batch_size=250)
+        super().__init__(name, network, facts.image_size, 1, digest, batch_size=256)
 
 
 class InceptionV3Features(_NetworkFeatures):

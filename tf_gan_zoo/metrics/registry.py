@@ -197,15 +197,22 @@ def score(evidence: Evidence) -> dict[str, float]:
 
 @register_metric("ms_ssim", needs=("images",))
 def likeness(evidence: Evidence) -> dict[str, float]:
-    """Mean MS-SSIM of pairs of samples, and of real pictures: far above theirs is a collapse."""
-    sides = {"ms_ssim": evidence.fake.images[:FEW_IMAGES], "ms_ssim_real": evidence.real.images[:FEW_IMAGES]}
-    options = {"num_pairs": 500}
-    scales = {name: num_scales(images.shape[1:3]) for name, images in sides.items()}
-    evidence.note(num_images=min(map(len, sides.values())), num_scales=min(scales.values()), **options)
+    """Mean MS-SSIM of pairs of samples, and of real pictures: far above theirs is a collapse.
+
+    Pairs are of one class where samples have classes.
+    """
+    fake, real, options = evidence.fake, evidence.real, {"num_pairs": 500}
+    evidence.note(
+        num_images=min(FEW_IMAGES, fake.count, real.count), num_scales=num_scales(fake.images.shape[1:3]),
+        within_classes=fake.labels is not None, **options,
+    )  # fmt: skip
     return {
-        # Its formula is made for brightness from 0 on.
-        name: pairwise_ms_ssim((images + 1) / 2, 1.0, seed=evidence.seed, **options)
-        for name, images in sides.items()
+        # The formula is made for brightness from 0 on.
+        name: pairwise_ms_ssim(
+            (side.images[:FEW_IMAGES] + 1) / 2, 1.0, seed=evidence.seed,
+            labels=None if fake.labels is None else side.labels[:FEW_IMAGES], **options,
+        )  # fmt: skip
+        for name, side in (("ms_ssim", fake), ("ms_ssim_real", real))
     }
 
 
