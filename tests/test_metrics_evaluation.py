@@ -146,6 +146,7 @@ def test_every_model_is_evaluated(name):
         default = zoo.evaluate(model, num_real=40)
         assert default.metrics == {k: v for k, v in result.metrics.items() if k != "fid"}
         assert default.protocol["extractor"] is None
+        assert (default.protocol["num_real"], default.protocol["num_fake"]) == (40, 40)
 
 
 def test_ema_and_statistics_are_on_record():

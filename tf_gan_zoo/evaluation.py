@@ -49,8 +49,8 @@ class Evaluation:
 
     Attributes:
         metrics: number by name.
-        protocol: everything they depend on; two evaluations can be compared if their protocols agree but
-            for "model" (see README).
+        protocol: everything they depend on; numbers can be compared if their protocols agree in all but
+            "model", "seconds" and "finished".
     """
 
     metrics: dict[str, float]
@@ -167,8 +167,8 @@ class Evaluator:
         return {
             "model": describe(model),
             "data": self.data.describe() | {"sha256": self._digest or None},
-            "num_real": self._real.count,
-            "num_fake": fake.count,
+            "num_real": self._real.count or self._num_examples,
+            "num_fake": fake.count or self._num_examples,
             "pixels": "clipped to the range, rounded to 8 bits",
             "extractor": _describe_extractor(self.extractor),
             "resize": None if self.extractor is None else self.extractor.preprocessing,
@@ -178,6 +178,11 @@ class Evaluator:
             "versions": train.versions(),
             "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         }
+
+    @property
+    def _num_examples(self) -> int:
+        """What a model's own metrics look at; it makes as many pictures of them."""
+        return len(next(iter(self._examples.values()))) if self._examples else 0
 
     @property
     def _picture_needs(self) -> frozenset[str]:

@@ -47,9 +47,9 @@ class RunFolder:
     """The files of one run.
 
     config.yaml (the resolved config, versions, command), history.jsonl (a row per epoch), samples/ (a picture
-    per epoch and final.png, from fixed inputs), checkpoints/ (latest and last_good), tensorboard/ where
-    TensorBoard is installed; in the end model.weights.h5 (all networks, averages, optimizers, seeds, step),
-    model.keras and record.json (times, machine, last logs).
+    per epoch and final.png, from fixed inputs), checkpoints/ (latest, last_good and, where it is evaluated,
+    best), tensorboard/ where TensorBoard is installed; in the end model.weights.h5 (all networks, averages,
+    optimizers, seeds, step), model.keras and record.json (times, machine, last logs).
     """
 
     path: Path

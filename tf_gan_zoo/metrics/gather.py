@@ -6,6 +6,7 @@ import hashlib
 import os
 import tempfile
 import zipfile
+import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -198,7 +199,7 @@ def _read(path: Path) -> Gathered | None:
             int(arrays["count"]), Moments.from_state(moments) if moments else None,
             arrays.get("features"), arrays.get("probabilities"),
         )  # fmt: skip
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zipfile.zlib.error):
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
         return None
 
 
