@@ -126,8 +126,8 @@ def main() -> None:
         values = client.draw_latents(args.seed, args.uniform)
     picture = client.to_picture(client.run(values))
     picture.save(args.out)
-    milliseconds = measure(client, values, args.runs)
-    print(f"{args.out}: {picture.width}x{picture.height}, {milliseconds:.2f} ms a call, {args.threads} threads")
+    time_per_call = f"{measure(client, values, args.runs):.2f} ms a call, {args.threads} threads"
+    print(f"{args.out}: {picture.width}x{picture.height}, {time_per_call}")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ Needs TensorFlow and NumPy, not tf_gan_zoo:
 
 In a program of your own:
 
-    with BatchingServer("exported/dcgan.fashion_mnist") as server:
+    with BatchingServer(Path("exported/dcgan.fashion_mnist")) as server:
         future = server.submit(latents)      # from any thread, at any time
         picture = future.result()
 """
@@ -30,6 +30,7 @@ import numpy as np
 import tensorflow as tf
 
 TASKS = ("generate", "translate", "upscale")
+Range = tuple[float, float]
 
 
 class BatchingServer:
@@ -43,7 +44,7 @@ class BatchingServer:
     """
 
     def __init__(
-        self, saved_model: str | Path, signature: str | None = None, max_batch: int = 16, max_wait: float = 0.005
+        self, saved_model: Path, signature: str | None = None, max_batch: int = 16, max_wait: float = 0.005
     ) -> None:
         self.loaded = tf.saved_model.load(str(saved_model))  # owns the weights
         self.signature = signature or next(name for name in TASKS if name in self.loaded.signatures)
@@ -68,9 +69,8 @@ class BatchingServer:
         """
         value, shape = np.asarray(value), self.input.shape[1:]
         if not shape.is_compatible_with(value.shape) or value.dtype != self.input.dtype.as_numpy_dtype:
-            raise ValueError(
-                f"{self.input.name}: expected {self.input.dtype.name} {shape}, got {value.dtype} {value.shape}."
-            )
+            expected = f"{self.input.dtype.name} {shape}"
+            raise ValueError(f"{self.input.name}: expected {expected}, got {value.dtype} {value.shape}.")
         future: Future = Future()
         self._requests.put((value, future))
         return future
@@ -133,7 +133,7 @@ class BatchingServer:
         return self._function(**{self.input.name: tf.constant(values)})[self.output].numpy()
 
 
-def picture_range(saved_model: Path, signature: str, kind: str, name: str) -> tuple[float, float]:
+def picture_range(saved_model: Path, signature: str, kind: str, name: str) -> Range:
     """The range of a picture's numbers, from the export's report if it lies beside it; else -1 to 1."""
     report = saved_model.with_name(f"{saved_model.name}.report.json")
     if not report.is_file():
@@ -142,18 +142,28 @@ def picture_range(saved_model: Path, signature: str, kind: str, name: str) -> tu
     return tuple(facts.get("range", (-1.0, 1.0)))
 
 
-def read_picture(file: str, server: BatchingServer, size: int, value_range: tuple[float, float]) -> np.ndarray:
-    """A picture file as the signature takes it: fitted to its size, or to `size` where it takes any."""
+def read_picture(file: str, server: BatchingServer, size: int, value_range: Range) -> np.ndarray:
+    """A picture file as the signature takes it: scaled to its size, or to `size` where it takes any."""
     _, height, width, channels = server.input.shape
-    pixels = tf.io.decode_image(tf.io.read_file(file), channels=channels, expand_animations=False)
-    pixels = tf.image.resize_with_pad(pixels, height or size, width or size, antialias=True)
+    pixels = on_white(tf.io.decode_image(tf.io.read_file(file), expand_animations=False))
+    pixels = tf.image.resize(pixels, (height or size, width or size), antialias=True)
+    pixels = np.broadcast_to(np.clip(pixels, 0, 255), (*pixels.shape[:2], channels))
     if server.input.dtype == tf.uint8:
-        return tf.cast(tf.round(tf.clip_by_value(pixels, 0.0, 255.0)), tf.uint8).numpy()
+        return pixels.round().astype("uint8")
     low, high = value_range
-    return (low + (high - low) / 255.0 * tf.clip_by_value(pixels, 0.0, 255.0)).numpy()
+    return (low + (high - low) / 255.0 * pixels).astype("float32")
 
 
-def write_grid(pictures: np.ndarray, file: str, value_range: tuple[float, float]) -> None:
+def on_white(pixels: tf.Tensor) -> tf.Tensor:
+    """Float pixels without opacity: grey (1 channel) or colour (3)."""
+    pixels = tf.cast(pixels, tf.float32)
+    if pixels.shape[2] in (1, 3):
+        return pixels
+    opacity = pixels[:, :, -1:] / 255.0
+    return opacity * pixels[:, :, :-1] + (1.0 - opacity) * 255.0
+
+
+def write_grid(pictures: np.ndarray, file: str, value_range: Range) -> None:
     """Writes pictures (count, height, width, channels) as one PNG, about as wide as high."""
     if pictures.dtype != np.uint8:
         low, high = value_range
@@ -173,8 +183,8 @@ def ask_all(server: BatchingServer, values: list[np.ndarray]) -> np.ndarray:
     server.num_calls, start = 0, time.perf_counter()
     futures = [server.submit(value) for value in values]
     pictures = np.stack([future.result() for future in futures])
-    milliseconds = 1e3 * (time.perf_counter() - start)
-    print(f"{len(values)} requests in {server.num_calls} calls of {server.signature!r}, {milliseconds:.1f} ms")
+    took = f"{1e3 * (time.perf_counter() - start):.1f} ms"
+    print(f"{len(values)} requests in {server.num_calls} calls of {server.signature!r}, {took}")
     return pictures
 
 

@@ -100,9 +100,9 @@ class Browser:
             os.dup2(high[0], 3)
             os.dup2(high[1], 4)
 
-        arguments = [program, *FLAGS, f"--user-data-dir={self._profile.name}", f"--window-size={width},{height}"]
+        flags = [*FLAGS, f"--user-data-dir={self._profile.name}", f"--window-size={width},{height}"]
         process = subprocess.Popen(
-            arguments, preexec_fn=place_pipes, close_fds=False, stdin=subprocess.DEVNULL,
+            [program, *flags], preexec_fn=place_pipes, close_fds=False, stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         os.close(read)
