@@ -260,13 +260,12 @@ def page(models):
     for program in ("node", "npm"):
         if shutil.which(program) is None:
             pytest.skip(f"{program} is not installed")
-    if not (WEB / "node_modules/@litertjs/core").is_dir():
-        done = subprocess.run(
-            ["npm", "install", "--no-audit", "--no-fund"],
-            cwd=WEB, capture_output=True, text=True, timeout=120,
-        )  # fmt: skip
+    if not (WEB / "node_modules/.package-lock.json").is_file():  # npm writes it last
+        install = ["npm", "install", "--no-audit", "--no-fund", "--fetch-retries=0"]
+        done = subprocess.run(install, cwd=WEB, capture_output=True, text=True, timeout=300)
         if done.returncode:
-            pytest.skip(f"npm cannot install LiteRT.js: {done.stderr.strip()[-300:]}")
+            errors = [line for line in done.stderr.splitlines() if line.startswith("npm error")]
+            pytest.skip(f"npm cannot install LiteRT.js: {' '.join(errors[:2])}")
     server = subprocess.Popen(
         ["node", str(WEB / "server.mjs"), "0", str(models)], stdout=subprocess.PIPE, text=True
     )

@@ -14,6 +14,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -26,6 +27,15 @@ FLAGS = (
     "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync",
     "--disable-dev-shm-usage", "--hide-scrollbars",
 )  # fmt: skip
+#: Becomes the browser after placing its pipes; by way of high numbers, as either may have 3 or 4 already.
+_START = """
+import os, sys
+os.dup2(int(sys.argv[1]), 103, inheritable=False)
+os.dup2(int(sys.argv[2]), 104, inheritable=False)
+os.dup2(103, 3)
+os.dup2(104, 4)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
 
 
 def find_browser() -> str | None:
@@ -93,17 +103,10 @@ class Browser:
     def _start(self, program: str, width: int, height: int) -> tuple:
         """Starts the browser; it reads commands from file 3 and writes replies to file 4."""
         (read, commands), (replies, write) = os.pipe(), os.pipe()
-
-        def place_pipes() -> None:
-            # By way of high numbers: either pipe may itself have been given 3 or 4.
-            high = [os.dup2(read, 103), os.dup2(write, 104)]
-            os.dup2(high[0], 3)
-            os.dup2(high[1], 4)
-
         flags = [*FLAGS, f"--user-data-dir={self._profile.name}", f"--window-size={width},{height}"]
         process = subprocess.Popen(
-            [program, *flags], preexec_fn=place_pipes, close_fds=False, stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            [sys.executable, "-c", _START, str(read), str(write), program, *flags], pass_fds=(read, write),
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         os.close(read)
         os.close(write)
