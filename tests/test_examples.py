@@ -161,10 +161,14 @@ def test_requests_that_come_together_run_together(dcgan, saved_dcgan):
 
 
 def test_closing_answers_what_was_handed_in(saved_dcgan):
-    server = imported(SERVE).BatchingServer(saved_dcgan)
-    futures = [server.submit(np.zeros(64, "float32")) for _ in range(3)]
+    latents = np.zeros(64, "float32")
+    server = imported(SERVE).BatchingServer(saved_dcgan, max_wait=0.2)
+    futures = [server.submit(latents) for _ in range(4)]
+    assert futures[3].cancel()  # must not keep the others from their answers
     server.close()
-    assert all(future.done() and future.result().shape == (28, 28, 1) for future in futures)
+    assert all(future.done() and future.result().shape == (28, 28, 1) for future in futures[:3])
+    with pytest.raises(RuntimeError, match="closed"):
+        server.submit(latents)
 
 
 def test_pictures_of_several_sizes_are_translated_and_failures_reach_their_caller(

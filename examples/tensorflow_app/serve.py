@@ -53,7 +53,7 @@ class BatchingServer:
         (self.output,) = self._function.structured_outputs
         self._fixed_batch = self.input.shape[0]  # None where the export takes any
         self._max_batch, self._max_wait = self._fixed_batch or max_batch, max_wait
-        self.num_calls = 0
+        self.num_calls, self._closed = 0, False
         self._requests: queue.Queue = queue.Queue()
         self._worker = threading.Thread(target=self._work, daemon=True)
         self._worker.start()
@@ -66,7 +66,10 @@ class BatchingServer:
 
         Raises:
             ValueError: if the shape or the type does not fit; no other request is touched.
+            RuntimeError: after `close`.
         """
+        if self._closed:
+            raise RuntimeError("the server is closed: make a new one")
         value, shape = np.asarray(value), self.input.shape[1:]
         if not shape.is_compatible_with(value.shape) or value.dtype != self.input.dtype.as_numpy_dtype:
             expected = f"{self.input.dtype.name} {shape}"
@@ -83,6 +86,7 @@ class BatchingServer:
 
     def close(self) -> None:
         """Answers what has been handed in and stops."""
+        self._closed = True
         self._requests.put(None)
         self._worker.join()
 
@@ -117,6 +121,9 @@ class BatchingServer:
         return requests, False
 
     def _answer(self, group: list[tuple]) -> None:
+        group = [(value, future) for value, future in group if future.set_running_or_notify_cancel()]
+        if not group:
+            return
         try:
             pictures = self._run(np.stack([value for value, _ in group]))
         except Exception as error:  # whoever waits must hear of it
@@ -146,6 +153,7 @@ def read_picture(file: str, server: BatchingServer, size: int, value_range: Rang
     """A picture file as the signature takes it: scaled to its size, or to `size` where it takes any."""
     _, height, width, channels = server.input.shape
     pixels = on_white(tf.io.decode_image(tf.io.read_file(file), expand_animations=False))
+    pixels = tf.reduce_mean(pixels, axis=-1, keepdims=True) if channels == 1 else pixels
     pixels = tf.image.resize(pixels, (height or size, width or size), antialias=True)
     pixels = np.broadcast_to(np.clip(pixels, 0, 255), (*pixels.shape[:2], channels))
     if server.input.dtype == tf.uint8:
