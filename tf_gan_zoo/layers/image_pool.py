@@ -7,6 +7,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tf_gan_zoo import random
+
 
 @keras.saving.register_keras_serializable("tf_gan_zoo")
 class ImagePool(keras.layers.Layer):
@@ -54,7 +56,7 @@ class ImagePool(keras.layers.Layer):
     def choices(self, count: tf.Tensor | int, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """For each of `count` pictures: whether it is swapped (if the pool is full), and for which slot."""
         # Two columns of one draw: a (2,) seed makes one stream.
-        draws = tf.random.stateless_uniform((count, 2), seed, alg="philox")
+        draws = random.global_uniform((count, 2), seed)
         slots = tf.cast(draws[:, 1] * self.size, tf.int32)
         return draws[:, 0] < 0.5, tf.minimum(slots, self.size - 1)
 
