@@ -7,10 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
-
 import tf_gan_zoo as zoo
-from tf_gan_zoo import present
+from tf_gan_zoo import latents, present
 
 RECIPE = "dcgan.glyphs"
 
@@ -24,8 +22,8 @@ def main() -> None:
     train(arguments.out / "run", arguments.set)
     model = load(arguments.out / "run")
     grid, walk = arguments.out / "letters.png", arguments.out / "walk.gif"
-    present.save_png(enlarged(present.image_grid(model.generate(64, seed=0))), grid)
-    present.save_gif(enlarged(present.latent_walk(model)), walk)
+    present.save_png(present.enlarged(present.image_grid(model.generate(64, seed=0)), 2), grid)
+    present.save_gif(present.enlarged(latents.latent_walk(model), 2), walk)
     saved_model, tflite = export(model, arguments.out)
 
     print("\nTrained, drawn and exported:")
@@ -34,11 +32,6 @@ def main() -> None:
         ("SavedModel", saved_model), ("TFLite", tflite),
     ]:  # fmt: skip
         print(f"  {what:<12} {where}")
-
-
-def enlarged(picture: np.ndarray, factor: int = 2) -> np.ndarray:
-    """Pictures (..., height, width, 3) with every pixel `factor` times as large."""
-    return picture.repeat(factor, axis=-3).repeat(factor, axis=-2)
 
 
 def train(run: Path, settings: list[str]) -> None:

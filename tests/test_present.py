@@ -1,8 +1,9 @@
-"""Grids, strips, walks and picture files."""
+"""Grids, strips, animations and picture files."""
+
+import sys
 
 import numpy as np
 import pytest
-from conftest import tiny
 from PIL import Image
 
 from tf_gan_zoo import present
@@ -55,59 +56,53 @@ def test_strips_enlarge_small_inputs_without_smoothing():
         present.strips({"a": high, "b": np.zeros((2, 8, 8, 1))})
 
 
-def test_slerp_keeps_to_the_great_arc():
-    start, end = np.array([2.0, 0.0]), np.array([0.0, 2.0])
-    path = present.slerp(start, end, np.array([0.0, 1 / 3, 0.5, 1.0]))
-    half = np.sqrt(2.0)
-    np.testing.assert_allclose(path, [[2, 0], [np.sqrt(3), 1], [half, half], [0, 2]], atol=1e-6)
-    same = present.slerp(start, start, np.array([0.0, 0.5, 1.0]))
-    np.testing.assert_allclose(same, [start] * 3)
-
-
-def test_a_walk_visits_its_keys_and_closes():
-    keys = np.random.default_rng(0).normal(size=(3, 16))
-    path = present.closed_walk(keys, 10)
-    assert path.shape == (30, 16)
-    np.testing.assert_allclose(path[::10], keys, atol=1e-6)
-    steps = np.linalg.norm(np.diff(np.vstack([path, path[:1]]), axis=0), axis=1)
-    assert steps.max() < 0.4 * np.linalg.norm(keys[0] - keys[1])  # the last frame leads to the first
-
-
 class _Painter:
-    """Paints its first two latents as gray levels."""
+    """Generates gray squares."""
 
     batch_spec = {}
 
-    def sample_inputs(self, count, seed):
-        latents = np.random.default_rng(seed).uniform(-1, 1, (count, 2)).astype("float32")
-        return {"latents": latents, "labels": np.arange(count)}
-
-    def run(self, inputs):
-        assert len(set(inputs["labels"])) == 1  # conditions stay as they are on a walk
-        return np.tile(inputs["latents"][:, None, :, None], (1, 2, 1, 1))
-
     def generate(self, count, seed=0):
-        latents = self.sample_inputs(count, seed)["latents"]
-        return np.tile(latents[:, None, :, None], (1, 2, 1, 1))
+        return np.random.default_rng(seed).uniform(-1, 1, (count, 2, 2, 1)).astype("float32")
 
 
-def test_a_latent_walk_becomes_a_repeating_gif(tmp_path):
-    frames = present.latent_walk(_Painter(), num_keys=3, frames_per_leg=4, num_walks=4)
-    assert frames.shape[0] == 12
-    assert frames.dtype == np.uint8
-    path = present.save_gif(frames, tmp_path / "new" / "walk.gif")
+def test_frames_become_a_repeating_gif(tmp_path):
+    frames = np.random.default_rng(0).integers(0, 256, (12, 6, 8, 3), dtype=np.uint8)
+    path = present.save_animation(frames, tmp_path / "new" / "walk.gif", frames_per_second=20, levels=2)
     with Image.open(path) as gif:
-        assert gif.n_frames == 12
-        assert gif.info["loop"] == 0
+        assert (gif.n_frames, gif.info["loop"], gif.info["duration"]) == (12, 0, 50)
+        gif.seek(3)
+        np.testing.assert_array_equal(np.asarray(gif.convert("RGB")), np.where(frames[3] > 127, 255, 0))
+    with pytest.raises(present.PictureError, match=r"\.gif or \.mp4"):
+        present.save_animation(frames, tmp_path / "walk.webm")
 
 
-def test_codes_behind_the_latents_stay_as_they_are_on_a_walk():
-    model = tiny("infogan")
-    inputs = present._walk_inputs(model, num_keys=3, frames_per_leg=4, seed=0)
-    latents, codes = np.split(inputs, [model.config.latent_size], axis=1)
-    assert len(inputs) == 12
-    assert (codes == codes[0]).all()
-    assert latents.std(axis=0).min() > 0
+def test_gray_frames_keep_their_gray_levels_in_a_gif(tmp_path):
+    frames = np.random.default_rng(0).integers(0, 256, (3, 6, 8, 1), dtype=np.uint8).repeat(3, axis=-1)
+    with Image.open(present.save_gif(frames, tmp_path / "walk.gif")) as gif:
+        for k in range(3):
+            gif.seek(k)
+            np.testing.assert_array_equal(np.asarray(gif.convert("RGB")), frames[k])
+
+
+def test_frames_become_a_video(tmp_path):
+    imageio = pytest.importorskip("imageio.v2")
+    pytest.importorskip("imageio_ffmpeg")
+    frames = np.linspace(0, 255, 10).astype(np.uint8)[:, None, None, None] * np.ones((1, 31, 40, 3), np.uint8)
+    path = present.save_animation(frames, tmp_path / "walk.mp4", frames_per_second=10)
+    read = np.stack(imageio.mimread(path))
+    assert read.shape == (10, 32, 40, 3)  # sides are even
+    assert np.abs(read[:, 8:24, 8:32].astype(float) - frames[:, 8:24, 8:32]).mean() < 6
+
+
+def test_video_without_ffmpeg_names_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
+    with pytest.raises(present.PictureError, match=r"tf_gan_zoo\[mp4\]"):
+        present.save_animation(np.zeros((2, 4, 4, 3), np.uint8), tmp_path / "walk.mp4")
+
+
+def test_enlarged_pictures_repeat_their_pixels():
+    picture = np.array([[[1], [2]]])
+    np.testing.assert_array_equal(present.enlarged(picture, 2)[..., 0], [[1, 1, 2, 2], [1, 1, 2, 2]])
 
 
 def test_sample_picture_asks_the_model_for_what_it_can_do():

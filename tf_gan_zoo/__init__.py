@@ -45,7 +45,7 @@ _EXPORTS = {
     "ConfigError": "config",
 }
 
-_WITHOUT_TENSORFLOW = {"cards", "cli", "config", "fetch", "npz", "published"}
+_WITHOUT_TENSORFLOW = {"cards", "cli", "cli_latents", "cli_options", "config", "fetch", "npz", "published"}
 
 __all__ = [
     "GAN", "AdversarialGAN", "Config", "ConfigError", "EvaluateMetrics", "Paper", "evaluate", "get", "info",

@@ -13,15 +13,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from tf_gan_zoo import cli_latents
+from tf_gan_zoo.cli_options import Name, OutPath, Truncation, Weights, integers, no_weights
+
 app = typer.Typer(
     name="tf-gan-zoo", help="Generative adversarial networks as Keras models.", no_args_is_help=True,
     add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )  # fmt: skip
-
-Name = Annotated[str, typer.Argument(help="A model (dcgan), a recipe (dcgan.glyphs) or a run folder.")]
-Weights = Annotated[str, typer.Option(help='"pretrained", "none", or the path or address of a file.')]
-OutPath = Annotated[Optional[Path], typer.Option("--out", help="Where the result goes.")]  # noqa: UP045
 
 
 @app.callback()
@@ -136,31 +135,19 @@ def sample(
     seed: Annotated[int, typer.Option(help="The same seed gives the same pictures.")] = 0,
     count: Annotated[int, typer.Option(min=1, help="Number of pictures.")] = 64,
     labels: Annotated[Optional[str], typer.Option(help="Classes, e.g. 0,1,2; repeated as needed.")] = None,  # noqa: UP045
+    truncation: Truncation = None,
 ) -> None:
     """Write a grid of generated pictures as PNG."""
     from tf_gan_zoo import present
     from tf_gan_zoo import train as training
 
-    model = training.load_model(name, _no_weights(weights))
+    model = training.load_model(name, no_weights(weights))
     target = out or Path(f"{Path(name).name}.png")
-    present.save_png(training.sample_grid(model, count, seed, _labels(labels)), target)
+    present.save_png(training.sample_grid(model, count, seed, integers(labels), truncation), target)
     typer.echo(str(target))
 
 
-@app.command()
-def interpolate(
-    name: Name,
-    out: OutPath = None,
-    weights: Weights = "pretrained",
-    seed: Annotated[int, typer.Option(help="The same seed gives the same walk.")] = 0,
-) -> None:
-    """Write a closed walk through latent space as GIF."""
-    from tf_gan_zoo import present
-    from tf_gan_zoo import train as training
-
-    model = training.for_task(training.load_model(name, _no_weights(weights)), "generate")
-    target = out or Path(f"{Path(name).name}.gif")
-    typer.echo(str(present.save_gif(present.latent_walk(model, seed=seed), target)))
+cli_latents.add_commands(app)
 
 
 @app.command()
@@ -175,7 +162,7 @@ def translate(
     """Turn pictures into the other domain; results lie beside them unless --out names a folder."""
     from tf_gan_zoo import train as training
 
-    model = training.load_model(name, _no_weights(weights))
+    model = training.load_model(name, no_weights(weights))
     for path in training.translate_files(model, source, out, suffix, direction):
         typer.echo(str(path))
 
@@ -191,7 +178,7 @@ def upscale(
     """Enlarge pictures; results lie beside them unless --out names a folder."""
     from tf_gan_zoo import train as training
 
-    model = training.load_model(name, _no_weights(weights))
+    model = training.load_model(name, no_weights(weights))
     for path in training.upscale_files(model, source, out, suffix):
         typer.echo(str(path))
 
@@ -254,7 +241,7 @@ def evaluate(
     from tf_gan_zoo import evaluation
     from tf_gan_zoo import train as training
 
-    model = training.load_model(name, _no_weights(weights))
+    model = training.load_model(name, no_weights(weights))
     result = evaluation.evaluate(
         model, data, metrics, num_samples, extractor=extractor, split=split, seed=seed
     )  # fmt: skip
@@ -291,7 +278,7 @@ def export(
     from tf_gan_zoo import export as exporting
     from tf_gan_zoo import train as training
 
-    model = training.load_model(name, _no_weights(weights))
+    model = training.load_model(name, no_weights(weights))
     file = exporting.file_name(Path(name).name, format, quantize)
     examples = training.example_batches(model, data, required=quantize == "int8")
     report = model.export(
@@ -331,17 +318,6 @@ def _evaluating(folder: Any, every: int, metrics: str) -> Any:
 
 def _command_line() -> str:
     return shlex.join(["tf-gan-zoo", *sys.argv[1:]])
-
-
-def _no_weights(weights: str) -> str | None:
-    return None if weights == "none" else weights
-
-
-def _labels(text: str | None) -> list[int] | None:
-    try:
-        return None if text is None else [int(word) for word in text.split(",")]
-    except ValueError:
-        raise typer.BadParameter(f"expected whole numbers, e.g. 0,1,2, got {text!r}.") from None
 
 
 def _indented(text: str) -> str:

@@ -1,4 +1,4 @@
-"""How results are shown: grids, strips of pictures side by side, latent walks. NumPy and Pillow only."""
+"""How results are shown: grids, strips of pictures side by side, animations. NumPy and Pillow do it."""
 
 from __future__ import annotations
 
@@ -123,6 +123,11 @@ def side_by_side(sheets: Iterable[np.ndarray], gap: int = 8) -> np.ndarray:
     return np.concatenate(padded, axis=1)
 
 
+def enlarged(pictures: np.ndarray, factor: int) -> np.ndarray:
+    """Pictures (..., height, width, channels) with every pixel `factor` times as large."""
+    return np.asarray(pictures).repeat(factor, axis=-3).repeat(factor, axis=-2)
+
+
 def _tiles(images: np.ndarray, value_range: tuple[float, float]) -> np.ndarray:
     """Anything that is a batch of pictures -> uint8 (batch, height, width, 3)."""
     images = np.asarray(images)
@@ -198,61 +203,6 @@ def _upscaling_picture(model: Any, held_out: Mapping[str, np.ndarray]) -> np.nda
     return strips({"input": low * 2.0 - 1.0, "output": model.upscale(low), "truth": high})
 
 
-def latent_walk(model: Any, *, num_keys: int = 6, frames_per_leg: int = 12, num_walks: int = 16,
-                seed: int = 0) -> np.ndarray:  # fmt: skip
-    """Frames of a closed tour through latent space, several walks side by side.
-
-    Each walk visits `num_keys` random latents along great arcs (`slerp`) and ends where it began.
-    Conditions besides noise (labels, codes) keep the value of the first key.
-
-    Returns:
-        uint8 (frames, height, width, 3) with frames = num_keys * frames_per_leg.
-    """
-    walks = [_walk_inputs(model, num_keys, frames_per_leg, seed + walk) for walk in range(num_walks)]
-    pictures = np.stack([np.asarray(model.run(inputs)) for inputs in walks], axis=1)
-    return np.stack([image_grid(frame, value_range=output_range(model)) for frame in pictures])
-
-
-def _walk_inputs(model: Any, num_keys: int, frames_per_leg: int, seed: int) -> Any:
-    inputs = model.sample_inputs(num_keys, seed)
-    if not isinstance(inputs, Mapping):
-        latents, codes = np.split(np.asarray(inputs), [model.config.latent_size], axis=1)
-        walk = closed_walk(latents, frames_per_leg)
-        return np.concatenate([walk, np.repeat(codes[:1], len(walk), axis=0)], axis=1)
-    frames = num_keys * frames_per_leg
-    held = {name: np.repeat(np.asarray(value)[:1], frames, axis=0) for name, value in inputs.items()}
-    return {**held, "latents": closed_walk(np.asarray(inputs["latents"]), frames_per_leg)}
-
-
-def closed_walk(keys: np.ndarray, frames_per_leg: int) -> np.ndarray:
-    """(keys, size) latents -> (keys * frames_per_leg, size): from each key to the next, and back home."""
-    fractions = np.arange(frames_per_leg) / frames_per_leg
-    following = np.roll(keys, -1, axis=0)
-    return np.concatenate([slerp(start, end, fractions) for start, end in zip(keys, following)])
-
-
-def slerp(start: np.ndarray, end: np.ndarray, fractions: np.ndarray) -> np.ndarray:
-    """Spherical interpolation: goes along the great arc, so the vectors keep a Gaussian's usual length.
-
-    Args:
-        start: (size,), reached at fraction 0.
-        end: (size,), reached at fraction 1.
-        fractions: (count,).
-
-    Returns:
-        float32 (count, size).
-
-    Reference: K. Shoemake, "Animating Rotation with Quaternion Curves", SIGGRAPH 1985.
-    """
-    t = np.asarray(fractions, "float64")[:, None]
-    cosine = np.dot(start, end) / max(float(np.linalg.norm(start) * np.linalg.norm(end)), 1e-12)
-    angle = math.acos(float(np.clip(cosine, -1.0, 1.0)))
-    if math.sin(angle) < 1e-4:  # (anti)parallel: the arc is not defined, or is a straight line
-        return ((1 - t) * start + t * end).astype("float32")
-    mixed = np.sin((1 - t) * angle) * start + np.sin(t * angle) * end
-    return (mixed / math.sin(angle)).astype("float32")
-
-
 # -------------------------------------------------------------------- files
 
 
@@ -264,15 +214,65 @@ def save_png(picture: np.ndarray, path: str | Path) -> Path:
     return path
 
 
-def save_gif(frames: np.ndarray, path: str | Path, *, frames_per_second: int = 15) -> Path:
-    """Writes uint8 (frames, height, width, 3) as a GIF that repeats without end."""
+def save_gif(
+    frames: np.ndarray, path: str | Path, *, frames_per_second: int = 15, levels: int = 256
+) -> Path:
+    """Writes uint8 (frames, height, width, 3) as a GIF that repeats without end.
+
+    A frame lasts a whole number of hundredths of a second: 15 frames per second become 14.3.
+
+    Args:
+        frames: the pictures.
+        path: the file; folders are made.
+        frames_per_second: at most 50, which is what browsers show.
+        levels: different values of a channel; 32 hardly show in small pictures and halve the file.
+    """
+    frames = np.rint(np.rint(frames * ((levels - 1) / 255)) * (255 / (levels - 1))).astype(np.uint8)
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    first, *rest = [Image.fromarray(frame) for frame in frames]
-    first.save(
-        path, format="GIF", save_all=True, append_images=rest, loop=0, duration=1000 // frames_per_second
-    )
+    gray = bool((frames == frames[..., :1]).all())  # gray frames need no palette of their own
+    first, *rest = [Image.fromarray(frame[..., 0] if gray else frame) for frame in frames]
+    duration = 10 * max(round(100 / frames_per_second), 2)  # browsers slow down what is faster
+    first.save(path, format="GIF", save_all=True, append_images=rest, loop=0, duration=duration)
     return path
+
+
+def save_mp4(frames: np.ndarray, path: str | Path, *, frames_per_second: int = 15) -> Path:
+    """Writes uint8 (frames, height, width, 3) as H.264 video; odd sides get a line of background.
+
+    Raises:
+        PictureError: if imageio or its ffmpeg is missing.
+    """
+    try:
+        import imageio.v2 as imageio
+        import imageio_ffmpeg  # noqa: F401
+    except ImportError:
+        raise PictureError(
+            "MP4 needs imageio with ffmpeg: pip install 'tf_gan_zoo[mp4]' (or 'imageio[ffmpeg]'), or name a "
+            ".gif file."
+        ) from None
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    odd = [(0, side % 2) for side in frames.shape[1:3]]  # H.264 halves the resolution of colours
+    frames = np.pad(frames, [(0, 0), *odd, (0, 0)], constant_values=_BACKGROUND)
+    imageio.mimwrite(path, frames, format="FFMPEG", fps=frames_per_second, quality=8, macro_block_size=1)
+    return path
+
+
+def save_animation(
+    frames: np.ndarray, path: str | Path, *, frames_per_second: int = 15, levels: int = 256
+) -> Path:
+    """Writes uint8 (frames, height, width, 3) as .gif or .mp4, after the name's ending; `levels` are for GIF.
+
+    Raises:
+        PictureError: for another ending, or MP4 without ffmpeg.
+    """
+    ending = Path(path).suffix.lower()
+    if ending == ".gif":
+        return save_gif(frames, path, frames_per_second=frames_per_second, levels=levels)
+    if ending == ".mp4":
+        return save_mp4(frames, path, frames_per_second=frames_per_second)
+    raise PictureError(f"an animation's name ends in .gif or .mp4, got {str(path)!r}.")
 
 
 def picture_files(path: str | Path) -> list[Path]:

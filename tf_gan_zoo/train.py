@@ -27,7 +27,7 @@ import tensorflow as tf
 import yaml
 
 import tf_gan_zoo
-from tf_gan_zoo import callbacks, distribution, present, registry, zoo
+from tf_gan_zoo import callbacks, distribution, latents, present, registry, zoo
 from tf_gan_zoo import weights as zoo_weights
 from tf_gan_zoo.batch_spec import BatchSpec, Field
 from tf_gan_zoo.config import Config, load_yaml
@@ -512,20 +512,22 @@ def for_task(model: GAN, method: str) -> GAN:
     return model
 
 
-def sample_grid(model: GAN, count: int, seed: int, labels: list[int] | None = None) -> np.ndarray:
+def sample_grid(
+    model: GAN, count: int, seed: int, labels: list[int] | None = None, truncation: float | None = None
+) -> np.ndarray:
     """A uint8 sheet of generated pictures; `labels` are repeated to `count` and written below.
 
     Raises:
         RunError: if the model does not generate, or takes no labels.
+        LatentError: for a truncation that is not above 0.
     """
     for_task(model, "generate")
-    if labels is None:
-        return present.image_grid(model.generate(count, seed=seed), value_range=present.output_range(model))
-    if "labels" not in inspect.signature(model.sample_inputs).parameters:
+    if labels is not None and "labels" not in inspect.signature(model.sample_inputs).parameters:
         raise RunError(f"{model.zoo_name} is not conditioned on labels: leave out --labels.")
-    chosen = np.resize(np.asarray(labels, "int32"), count)
-    samples = model.generate(count, seed=seed, labels=chosen)
-    return present.image_grid(samples, value_range=present.output_range(model), labels=list(chosen))
+    chosen = None if labels is None else list(np.resize(np.asarray(labels, "int32"), count))
+    conditions = {} if labels is None else {"labels": np.array(chosen)}
+    samples = model.run(latents.sample(model, count, seed, truncation=truncation, **conditions))
+    return present.image_grid(samples, value_range=present.output_range(model), labels=chosen)
 
 
 def translate_files(
