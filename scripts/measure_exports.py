@@ -1,8 +1,8 @@
-"""Exports trained recipes in every quantisation and records what comes out: `python scripts/measure_exports.py`.
+"""Exports trained recipes in every quantisation and records what comes out.
 
-Run it where the recipes' data are found. It writes docs/exports.json, from which make_model_table.py makes the
-README's table. Files have a batch of one and the size of training pictures; differences to Keras are measured
-on test pictures (generators: on seeded latents).
+`python scripts/measure_exports.py`, run where the recipes' data are found, writes docs/exports.json, from
+which make_model_table.py makes the README's table. Files have a batch of one and the size of training
+pictures; differences to Keras are measured on test pictures (generators: on seeded latents).
 """
 
 from __future__ import annotations
@@ -42,10 +42,15 @@ def measure(recipe: str) -> list[dict]:
         ((signature, facts),) = report["signatures"].items()
         (output,) = facts["outputs"].values()
         rows.append({
-            "recipe": recipe, "signature": signature, "quantize": quantize or "float32", "size": report["size"],
-            "max_difference": output["max_difference"], "psnr": output["psnr"], "passed": report["passed"],
-            "latency_ms": facts["latency_ms"], "examples": report["examples"],
-        })  # fmt: skip
+            "recipe": recipe,
+            "signature": signature,
+            "quantize": quantize or "float32",
+            "size": report["size"],
+            **{key: output[key] for key in ("max_difference", "psnr")},
+            "passed": report["passed"],
+            "latency_ms": facts["latency_ms"],
+            "examples": report["examples"],
+        })
     return rows
 
 

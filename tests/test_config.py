@@ -81,7 +81,7 @@ def test_names_are_taken_once():
 
 
 LEVELS = [
-    {"_quiet", "batch_spec", "random", "layers", "losses", "penalties", "schedules"}
+    {"_quiet", "accumulation", "batch_spec", "random", "layers", "losses", "penalties", "schedules"}
     | {"cards", "config", "data", "fetch", "metrics", "npz", "published"},
     {"networks", "endpoints", "fitting", "gan", "registry"},
     {"models"},

@@ -318,10 +318,13 @@ def free_ports(count):
     return ports
 
 
-def test_two_workers_end_with_the_weights_of_one_device(tmp_path):
-    values = settings(sync_batch_norm=True)
-    one = run(tmp_path / "one", sync_batch_norm=True)
-    command = [*PROGRAM, "train", "dcgan", "--data", "glyphs", *arguments(values), "--out",
+@pytest.mark.parametrize("name", [
+    "dcgan", *(pytest.param(n, marks=pytest.mark.slow) for n in ("wgan_gp", "cyclegan", "srgan")),
+])  # fmt: skip
+def test_two_workers_end_with_the_weights_of_one_device(name, tmp_path):
+    values = settings(name, sync_batch_norm=True)
+    one = run(tmp_path / "one", name, sync_batch_norm=True)
+    command = [*PROGRAM, "train", name, "--data", "glyphs", *arguments(values), "--out",
                str(tmp_path / "two"), "--strategy", "multi_worker"]  # fmt: skip
     addresses = [f"127.0.0.1:{port}" for port in free_ports(2)]
     workers = []

@@ -175,6 +175,9 @@ def test_savedmodel_gives_the_same_pictures_by_every_signature(name, tmp_path):
     model = tiny(name)
     report = model.export(tmp_path / "saved")
     assert set(report["signatures"]) == {*model.endpoints, *model.serving_functions}
+    stored = tf.train.list_variables(str(tmp_path / "saved/variables/variables"))
+    networks = {id(e.network): e.network for e in model.endpoints.values()}.values()
+    assert len(stored) - 1 <= sum(len(network.variables) for network in networks)  # each once, and the graph
     loaded = tf.saved_model.load(str(tmp_path / "saved"))
     for signature, endpoint in model.endpoints.items():
         inputs = example_inputs(model, endpoint, 3)

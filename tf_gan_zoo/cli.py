@@ -80,7 +80,17 @@ def train(
     settings: Annotated[Optional[list[str]], typer.Option("--set", help="FIELD=VALUE.")] = None,  # noqa: UP045
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved recipe only.")] = False,
-    strategy: Annotated[str, typer.Option(help="auto, one, mirrored or multi_worker.")] = "auto",
+    strategy: Annotated[str, typer.Option(help="auto, one, mirrored, multi_worker or tpu.")] = "auto",
+    precision: Annotated[
+        Optional[str], typer.Option(help="float32, mixed_float16 or mixed_bfloat16; the recipe's by default.")  # noqa: UP045
+    ] = None,
+    accumulate: Annotated[
+        Optional[int], typer.Option(min=1, help="Steps whose gradients become one update.")  # noqa: UP045
+    ] = None,
+    steps_per_execution: Annotated[
+        int, typer.Option(min=1, help="Steps per call into TensorFlow; more are faster if steps are short.")
+    ] = 1,
+    xla: Annotated[str, typer.Option(help="on, off or auto (Keras's choice).")] = "auto",
     weights: Annotated[Optional[str], typer.Option(help='Start from "pretrained" or a file.')] = None,  # noqa: UP045
     checkpoint_every: Annotated[
         Optional[int], typer.Option(min=1, help="Steps between checkpoints (also every epoch).")  # noqa: UP045
@@ -102,6 +112,8 @@ def train(
     from tf_gan_zoo import config, zoo
 
     values = config.parse_settings(settings or [])
+    given = {"precision": precision, "accumulation_steps": accumulate}
+    values.update({field: value for field, value in given.items() if value is not None})
     if dry_run:
         _print_recipe(name, *zoo.resolve(name, {**values, **({"data": data} if data else {})}))
         return
@@ -115,11 +127,13 @@ def train(
         folder = training.train(
             name, data=data, settings=values, out=out, resume=resume, strategy=strategy, weights=weights,
             checkpoint_every=checkpoint_every, stop_on_failure=stop_on_failure, deterministic=deterministic,
-            command=_command_line(), more_callbacks=more,
+            command=_command_line(), more_callbacks=more, steps_per_execution=steps_per_execution, xla=xla,
         )  # fmt: skip
     except callbacks.Interrupted as interrupted:
         options = [f"--checkpoint-every={checkpoint_every}"] * bool(checkpoint_every)
         options += ["--stop-on-failure"] * stop_on_failure + ["--deterministic"] * deterministic
+        options += [f"--steps-per-execution={steps_per_execution}"] * (steps_per_execution > 1)
+        options += [f"--xla={xla}"] * (xla != "auto")
         options += [f"--evaluate-every={evaluate_every}", f"--metrics={metrics}"] * bool(evaluate_every)
         typer.echo(f"\nSaved after step {interrupted.step}. To go on:")
         typer.echo(training.resume_command(name, out, strategy, *options))

@@ -46,6 +46,8 @@ class Config:
         seed: seeds initial weights, data order and every random draw; 0 to 2**31 - 1.
         precision: Keras dtype policy of all networks.
         sync_batch_norm: batch normalisation over the global batch instead of each replica's part.
+        accumulation_steps: training steps whose gradients become one update; `batch_size` times this is the
+            batch that the optimizers see. Schedules and `total_steps` still count training steps.
     """
 
     data: str = "glyphs"
@@ -56,6 +58,7 @@ class Config:
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"
     sync_batch_norm: bool = False
+    accumulation_steps: PositiveInt = 1
 
     def __post_init__(self) -> None:
         for name in self.field_names():

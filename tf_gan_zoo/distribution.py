@@ -8,7 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
-KINDS = ("auto", "one", "mirrored", "multi_worker")
+KINDS = ("auto", "one", "mirrored", "multi_worker", "tpu")
 
 
 class StrategyError(ValueError):
@@ -21,6 +21,8 @@ def make_strategy(kind: str = "auto") -> tf.distribute.Strategy:
         raise StrategyError(f"unknown strategy {kind!r}: expected one of {', '.join(KINDS)}.")
     if kind == "multi_worker" or (kind == "auto" and os.environ.get("TF_CONFIG")):
         return _multi_worker()
+    if kind == "tpu" or (kind == "auto" and os.environ.get("TPU_NAME")):
+        return _tpu()
     if kind == "one":
         return tf.distribute.get_strategy()
     gpus = [device.name for device in tf.config.list_logical_devices("GPU")]
@@ -38,6 +40,18 @@ def _multi_worker() -> tf.distribute.Strategy:
             '"task": {"type": "worker", "index": 0}}.'
         )
     return tf.distribute.MultiWorkerMirroredStrategy()
+
+
+def _tpu() -> tf.distribute.Strategy:
+    """The TPU that TPU_NAME names, or that is attached to this machine."""
+    try:
+        resolver = tf.distribute.cluster_resolver.TPUClusterResolver.connect()
+    except (ValueError, tf.errors.OpError) as error:
+        raise StrategyError(
+            f"tpu found no TPU ({str(error).splitlines()[0]}). Set TPU_NAME to its name or address "
+            "(local on a TPU VM), or choose another strategy."
+        ) from None
+    return tf.distribute.TPUStrategy(resolver)
 
 
 def is_chief(kind: str = "auto") -> bool:

@@ -20,10 +20,12 @@ import numpy as np
 import tensorflow as tf
 
 from tf_gan_zoo import fitting, random
+from tf_gan_zoo.accumulation import GradientAccumulator
 from tf_gan_zoo.batch_spec import BatchSpec
 from tf_gan_zoo.config import Config, ImageSize
 from tf_gan_zoo.endpoints import Endpoint, ServingFunction, smooth_pictures
 from tf_gan_zoo.metrics import tasks
+from tf_gan_zoo.schedules import Stretched
 
 
 class NamedBatch(dict[str, tf.Tensor]):
@@ -63,6 +65,10 @@ class GAN(keras.Model):
         self._network_names, self._ema_names = tuple(networks), tuple(ema)
         for attribute, network in {**networks, **ema}.items():
             setattr(self, attribute, network)
+        if self.config.accumulation_steps > 1:
+            for player in self.players:
+                sums = GradientAccumulator(self.player_variables(player), self.config.accumulation_steps)
+                setattr(self, f"{player}_accumulator", sums)
         for scalar in self.log_names:
             setattr(self, f"{scalar}_tracker", keras.metrics.Mean(name=scalar))
         self.phase = self.phases[0][0]
@@ -270,6 +276,8 @@ class GAN(keras.Model):
                 self._set_optimizer(player, optimizer)
 
     def _set_optimizer(self, player: str, optimizer: keras.optimizers.Optimizer) -> None:
+        if self.config.accumulation_steps > 1:
+            optimizer = _for_accumulation(optimizer, self.config.accumulation_steps)
         scaled = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
         if self.config.precision == "mixed_float16" and not scaled:
             optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
@@ -310,10 +318,17 @@ class GAN(keras.Model):
         share = optimizer.scale_loss(tf.constant(1.0 / replicas))
         gradients = tape.gradient(loss, variables, output_gradients=tf.cast(share, loss.dtype))
         _require_gradients(player, variables, gradients)
+        if self.config.accumulation_steps > 1:
+            accumulator = getattr(self, f"{player}_accumulator")
+            accumulator.update(gradients, lambda means: self._apply(player, means, variables))
+            return
         if isinstance(optimizer, keras.optimizers.LossScaleOptimizer) and replicas > 1:
             # It looks for overflow in its own replica's gradients: give every replica the same ones.
             gradients = [g / replicas for g in context.all_reduce("SUM", gradients)]
-        optimizer.apply(gradients, variables)
+        self._apply(player, gradients, variables)
+
+    def _apply(self, player: str, gradients: Sequence[tf.Tensor], variables: Sequence) -> None:
+        self.player_optimizer(player).apply(gradients, variables)
         for name in self.players[player]:
             self._update_ema(name)
 
@@ -326,6 +341,23 @@ class GAN(keras.Model):
             # Averages follow trained weights slowly; statistics such as batch norm's are copied.
             rate = decay if value.trainable and mean.dtype == "float32" else 0.0
             mean.assign(rate * mean + (1.0 - rate) * value if rate else value)
+
+    def _share_statistics(self) -> None:
+        """Makes batch-norm statistics and the like the mean over replicas, which else keep their own."""
+        context = tf.distribute.get_replica_context()
+        if context.num_replicas_in_sync == 1 or self.config.sync_batch_norm:
+            return
+        statistics = [
+            variable
+            for network in (*self.networks.values(), *self.averaged_networks.values())
+            for layer in network._flatten_layers()
+            for variable in layer._non_trainable_variables
+            if "float" in variable.dtype
+        ]
+        if statistics:
+            means = context.all_reduce("MEAN", [tf.convert_to_tensor(v.value) for v in statistics])
+            for variable, mean in zip(statistics, means):
+                variable.assign(mean)
 
     # ---------------------------------------------------------------- steps
 
@@ -580,10 +612,20 @@ def _with_named_fields(step: Any) -> Any:
                 return step(self, batch)
             self.reseed(self.config.seed, self.step.value)
             logs = step(self, batch)
+            self._share_statistics()
             self.step.assign_add(1)
             return logs
 
     return wrapper
+
+
+def _for_accumulation(optimizer: keras.optimizers.Optimizer, steps: int) -> keras.optimizers.Optimizer:
+    """The same optimizer, its learning-rate schedule counted in batches though it updates less often."""
+    rate = optimizer._learning_rate
+    if not isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):
+        return optimizer
+    stretched = keras.saving.serialize_keras_object(Stretched(rate, steps))
+    return type(optimizer).from_config({**optimizer.get_config(), "learning_rate": stretched})
 
 
 def _frozen_copy(network: keras.Model, name: str) -> keras.Model:

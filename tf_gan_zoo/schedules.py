@@ -42,3 +42,20 @@ class LinearDecay(keras.optimizers.schedules.LearningRateSchedule):
             "constant_steps": self.constant_steps,
             "decay_steps": self.decay_steps,
         }
+
+
+@keras.saving.register_keras_serializable("tf_gan_zoo")
+class Stretched(keras.optimizers.schedules.LearningRateSchedule):
+    """A schedule for an optimizer that counts one update where `factor` training steps have passed."""
+
+    def __init__(self, schedule: Any, factor: int) -> None:
+        super().__init__()
+        if not isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule):
+            schedule = keras.saving.deserialize_keras_object(schedule)
+        self.schedule, self.factor = schedule, factor
+
+    def __call__(self, step: int | tf.Tensor) -> tf.Tensor:
+        return self.schedule(step * self.factor)
+
+    def get_config(self) -> dict[str, Any]:
+        return {"schedule": keras.saving.serialize_keras_object(self.schedule), "factor": self.factor}

@@ -123,6 +123,8 @@ def train(
     checkpoint_every: int | None = None,
     stop_on_failure: bool = False,
     deterministic: bool = False,
+    steps_per_execution: int = 1,
+    xla: str = "auto",
     verbose: int | None = None,
     command: str | None = None,
     more_callbacks: Sequence[keras.callbacks.Callback] = (),
@@ -135,11 +137,13 @@ def train(
         settings: config fields to override.
         out: the run folder; new or empty unless `resume`.
         resume: go on with the run in `out` from its latest checkpoint; starts it if there is none.
-        strategy: "auto", "one", "mirrored" or "multi_worker" (see `zoo.strategy`).
+        strategy: "auto", "one", "mirrored", "multi_worker" or "tpu" (see `zoo.strategy`).
         weights: starts from these networks ("pretrained" or a file), with new optimizers at step 0.
         checkpoint_every: training steps between checkpoints, besides the one at the end of each epoch.
         stop_on_failure: end at the first finding of the sentinel.
         deterministic: make TensorFlow's operations repeatable bit for bit, at some cost in speed.
+        steps_per_execution: training steps per call into TensorFlow, which saves time where steps are short.
+        xla: "on", "off" or "auto", Keras's choice.
         verbose: 0 silent, 1 progress bar, 2 one line per epoch; by default 1 on a terminal, else 2.
         command: the shell command that started this, for the record.
         more_callbacks: called before those that write, so that what they add to the logs is in the history
@@ -155,12 +159,14 @@ def train(
     stored = folder.stored(resume, chief)
     spec, config = _resolve(name, data, settings, stored)
     devices = _devices(strategy, deterministic, config.seed)  # before TensorFlow does anything else
-    run = _prepare(_Run(folder, name, spec.cls, config, None, devices, chief, stored))
+    compiling = {"steps_per_execution": steps_per_execution, "jit_compile": _xla(xla, devices)}
+    run = _prepare(_Run(folder, name, spec.cls, config, None, devices, chief, stored, compiling))
     weights = stored.get("weights") if stored else weights  # a run that was resumed keeps its beginning
     model = _build(run, weights)
     if chief:
         _write_config(run, command, weights)
     used = _load_checkpoint(run, model)
+    _check_steps_per_execution(run, model)
     sentinel = callbacks.Sentinel(stop=stop_on_failure, held_out=_held_out(model))
     with callbacks.Interruption().caught() as interruption:
         checkpoint = callbacks.Checkpoint(
@@ -192,6 +198,7 @@ class _Run:
     devices: tf.distribute.Strategy
     chief: bool
     stored: dict[str, Any] | None
+    compiling: dict[str, Any]
 
 
 def _resolve(
@@ -224,6 +231,27 @@ def _devices(strategy: str, deterministic: bool, seed: int) -> tf.distribute.Str
         tf.config.experimental.enable_op_determinism()
         keras.utils.set_random_seed(seed)
     return devices
+
+
+def _xla(choice: str, devices: tf.distribute.Strategy) -> bool | str:
+    """Keras's `jit_compile`."""
+    if choice not in ("auto", "on", "off"):
+        raise RunError(f"xla: expected 'auto', 'on' or 'off', got {choice!r}.")
+    if choice == "on" and devices.num_replicas_in_sync > 1:
+        raise RunError("xla='on' needs one device: TensorFlow compiles no step over several. Use 'auto'.")
+    return {"auto": "auto", "on": True, "off": False}[choice]
+
+
+def _check_steps_per_execution(run: _Run, model: GAN) -> None:
+    """Executions must not reach over the end of an epoch or the beginning of a phase."""
+    count, steps = run.compiling["steps_per_execution"], run.config.steps_per_epoch
+    if count > 1 and isinstance(run.devices, tf.distribute.MultiWorkerMirroredStrategy):
+        raise RunError("steps_per_execution must be 1 under multi_worker: Keras cannot loop there.")
+    limits = {f"the beginning of phase {name!r}": first for name, first in model.phases}
+    limits |= {"steps_per_epoch": steps, "the step to resume from": int(model.step.numpy())}
+    for what, limit in limits.items():
+        if count < 1 or limit % count:
+            raise RunError(f"steps_per_execution {count} must divide {what} ({limit}).")
 
 
 def _prepare(run: _Run) -> _Run:
@@ -312,11 +340,12 @@ def picture_field(spec: BatchSpec) -> Field:
 def _build(run: _Run, weights: str | Path | None) -> GAN:
     with run.devices.scope():
         model = run.cls(run.config)
-        model.compile()
+        model.compile(**run.compiling)
         if weights is not None and not run.folder.latest.is_file():
             zoo_weights.load(model, run.name, weights)
             model.step.assign(0)
-            model.compile()  # this config's optimizers: a weights file brings rates and moments of its own
+            # This config's optimizers: a weights file brings rates and moments of its own.
+            model.compile(**run.compiling)
         model.before_training(run.config.total_steps)  # what only a later phase needs fails now, if it does
     return model
 

@@ -144,12 +144,12 @@ def strategy(kind: str = "auto") -> tf.distribute.Strategy:
     """A TensorFlow distribution strategy.
 
     Args:
-        kind: "auto" (multi_worker if TF_CONFIG is set, mirrored if there are several GPUs, else one),
-            "one", "mirrored" (all GPUs, or all logical CPUs where there are none) or "multi_worker"
-            (the cluster that TF_CONFIG describes).
+        kind: "auto" (multi_worker if TF_CONFIG is set, tpu if TPU_NAME is, mirrored if there are several
+            GPUs, else one), "one", "mirrored" (all GPUs, or all logical CPUs where there are none),
+            "multi_worker" (the cluster that TF_CONFIG describes) or "tpu".
 
     Raises:
-        ValueError: for another kind, or for multi_worker without TF_CONFIG.
+        ValueError: for another kind, multi_worker without TF_CONFIG, or tpu without one.
     """
     from tf_gan_zoo import distribution
 

@@ -60,9 +60,8 @@ def serving(endpoint: Endpoint, network: keras.Model, process: bool) -> Callable
 def _write_saved_model(settings: Settings, path: Path, form: Callable[[keras.Model], keras.Model]) -> None:
     archive = keras.export.ExportArchive()
     for name, endpoint in settings.endpoints.items():
-        network = form(endpoint.network)
-        archive.track(network)
-        function = serving(endpoint, network, settings.processing)
+        # The archive finds the variables by itself; tracking the network, too, would save them twice.
+        function = serving(endpoint, form(endpoint.network), settings.processing)
         archive.add_endpoint(name, function, input_signature=settings.input_specs(endpoint))
     for name, extra in settings.functions.items():
         function = _processed(extra.function, extra.pictures if settings.processing else {})
