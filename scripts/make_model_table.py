@@ -1,6 +1,7 @@
 """Writes the README's tables between their markers: `python scripts/make_model_table.py [--check]`.
 
-The table of models comes from the registry and the published records, that of exports from docs/exports.json.
+The table of models comes from the registry and the records of published weights and of their evaluation in
+docs/results, that of exports from docs/exports.json.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ import argparse
 import json
 import sys
 from pathlib import Path
+
+import results
 
 import tf_gan_zoo as zoo
 from tf_gan_zoo import weights
@@ -48,27 +51,67 @@ def exports_table() -> str:
 
 
 def table() -> str:
-    columns = ["model", "task", "paper", "weights at paper size", "trained recipes", "samples"]
-    rows = ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
-    return "\n".join([*rows, *(row(name) for name in zoo.list_models())])
+    rows = ["| model | trained recipe | on held-out data | samples |", "|---|---|---|---|"]
+    rows += [row for name in zoo.list_models() for row in model_rows(name)]
+    return "\n".join([*rows, "", protocol_note()])
 
 
-def row(name: str) -> str:
+def model_rows(name: str) -> list[str]:
+    """One row per published recipe; the first one also says what the model is."""
     info = zoo.info(name)
-    paper = f"[{info.paper.authors.split(',')[0]} et al. {info.paper.year}](https://arxiv.org/abs/{info.paper.arxiv})"
-    networks = "<br>".join(f"{network} {count:,}" for network, count in info.networks.items())
+    authors = info.paper.authors.split(",")[0]
+    model = [
+        f"`{name}`",
+        info.task.replace("_", " "),
+        f"[{authors} et al. {info.paper.year}](https://arxiv.org/abs/{info.paper.arxiv})",
+        f"{sum(info.networks.values()) / 1e6:.1f} M weights at paper size",
+    ]
     trained = [recipe for recipe in info.recipes if recipe in weights.manifest()]
-    recipes = "<br>".join(describe(recipe) for recipe in trained)
-    pictures = "<br>".join(
-        f'<img src="docs/samples/{recipe}.png" width="220" alt="{recipe}">' for recipe in trained
+    cells = [row_of(recipe) for recipe in trained] or [" | | "]
+    firsts = ["<br>".join(model), *[""] * len(cells)]
+    return [f"| {first} | {rest} |" for first, rest in zip(firsts, cells)]
+
+
+def row_of(recipe: str) -> str:
+    """A recipe's cells."""
+    training = json.loads((weights.PRETRAINED_DIR / weights.manifest()[recipe]["record"]).read_text())
+    cores = training["machine"]["cores"]
+    time = f"{training['seconds'] / 60:.0f} min on {cores} cores"
+    picture = f'<img src="docs/samples/{recipe}.png" width="220" alt="{recipe}">'
+    return f"`{recipe}`<br>{time} | {numbers(recipe)} | {picture}"
+
+
+def numbers(recipe: str) -> str:
+    """The best-known metrics of a recipe, baselines in brackets."""
+    record = results.load(recipe)
+    if record is None:
+        return f"not evaluated: `{results.command([recipe])}`"
+    baseline = results.BASELINES.get(record["task"], "baseline")
+    lines = []
+    for row in (row for row in results.rows(record) if row.shown.brief):
+        features = f" ({record['protocol']['extractor']['name']})" if row.key == "fid" else ""
+        beside = f" ({baseline}: {row.baseline})" if row.baseline else ""
+        lines.append(f"{row.shown.label}{features} {row.value}{beside}")
+    return "<br>".join(lines)
+
+
+def protocol_note() -> str:
+    """What the numbers were measured on, and what real pictures would get."""
+    floors = {}
+    for _, record in results.published_records():
+        if record["task"] == "generation" and record["floor"]:
+            fid = results.number(record["floor"]["metrics"]["fid"])
+            protocol = record["protocol"]
+            count = f"{protocol['num_fake']:,} samples against {protocol['num_real']:,} real pictures"
+            floors[protocol["extractor"]["name"]] = f"{count}, floor {fid}"
+    details = "; ".join(f"`{name}`: {text}" for name, text in floors.items())
+    return (
+        "Test split, seed 0, by `scripts/evaluate_zoo.py`. FID, precision, recall and Inception Score use "
+        f"features of the packaged classifier of the data ({details}; the floor is the FID of real training "
+        "pictures), so they compare recipes of the same data, not with papers. All numbers with untrained "
+        "networks, curves and protocols: open [docs/gallery/index.html](docs/gallery/index.html) in a "
+        "browser, or see [docs/results](docs/results)."
     )
-    return f"| `{name}` | {info.task} | {paper} | {networks} | {recipes} | {pictures} |"
-
-
-def describe(recipe: str) -> str:
-    record = json.loads((weights.PRETRAINED_DIR / weights.manifest()[recipe]["record"]).read_text())
-    metrics = ", ".join(f"{key} {value:g}" for key, value in record["metrics"].items())
-    return f"`{recipe}`: {record['seconds'] / 60:.0f} min on {record['machine']['cores']} cores; {metrics}"
 
 
 if __name__ == "__main__":

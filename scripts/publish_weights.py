@@ -1,12 +1,14 @@
-"""Publishes a finished run: weights, manifest entry, metrics record and sample picture.
+"""Publishes a finished run: weights, manifest entry, metrics record, sample picture and thinned history.
 
     python scripts/publish_weights.py runs/dcgan.glyphs --data-licence "..."
     python scripts/publish_weights.py runs/dcgan.glyphs --data-licence "..." --release releases/letters
+    python scripts/publish_weights.py runs/dcgan.glyphs --only-history   # curves of what is published already
 
-Without --release they go into this checkout: the package, docs/samples, and the header of the recipe. With it
-only the release folder is written, which any static host or model hub can serve as it is: manifest.json, and
-for each run NAME.npz, NAME.json (record), NAME.png and its model card in README.md. A folder may hold several
-runs; publish them one after the other. Whoever sets ZOO_WEIGHTS_URL to the folder's address has its recipes.
+Without --release they go into this checkout: the package, docs/samples, docs/results, and the header of the
+recipe; `scripts/evaluate_zoo.py` then has to evaluate it. With --release only the release folder is written,
+which any static host or model hub can serve as it is: manifest.json, and for each run NAME.npz, NAME.json
+(record), NAME.png and its model card in README.md. A folder may hold several runs; publish them one after the
+other. Whoever sets ZOO_WEIGHTS_URL to the folder's address has its recipes.
 
 Everything it writes comes from the run folder and from measurements made here on held-out examples, with the
 published float16 weights; the same measurements of the untrained network stand beside them.
@@ -25,12 +27,15 @@ from typing import Any
 import numpy as np
 
 import tf_gan_zoo as zoo
-from tf_gan_zoo import cards, registry, train, weights
+from tf_gan_zoo import callbacks, cards, registry, train, weights
 from tf_gan_zoo.config import Config, load_yaml
 from tf_gan_zoo.data import DatasetError
 
-PICTURES = Path(__file__).resolve().parent.parent / "docs" / "samples"
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+PICTURES, HISTORIES = DOCS / "samples", DOCS / "results"
 NUM_EXAMPLES = 1000
+#: Most points of a published curve.
+NUM_POINTS = 120
 _MARK = "# Trained:"
 
 
@@ -38,6 +43,9 @@ def main() -> None:
     arguments = parse_arguments()
     run = train.RunFolder(arguments.run)
     name = load_yaml(run.config)["name"]
+    if arguments.only_history:
+        write_history(run, name)
+        return
     folder = arguments.release or weights.PRETRAINED_DIR
     pictures = arguments.release or PICTURES
     for path in (folder, pictures):
@@ -52,6 +60,7 @@ def main() -> None:
         write_card(folder, entries)
     else:
         write_header(zoo.zoo.RECIPE_DIR / f"{name}.yaml", record)
+        write_history(run, name)
     print(json.dumps(record, indent=2))
 
 
@@ -62,6 +71,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--data-licence", default="", help="what the training data are and their licence")
     parser.add_argument("--examples", type=int, default=NUM_EXAMPLES, help="held-out examples to measure on")
     parser.add_argument("--optimizers", action="store_true", help="publish optimizers and step, too")
+    parser.add_argument("--only-history", action="store_true", help="write NAME.history.json alone")
     parser.add_argument("--release", type=Path, metavar="DIR", help="write this folder and nothing else")
     parser.add_argument(
         "--mirror", action="append", default=[], metavar="URL", dest="mirrors",
@@ -146,6 +156,34 @@ def add_to_manifest(name: str, file: Path, entry: dict[str, Any]) -> dict[str, d
     entries = dict(sorted({**entries, name: entry}.items()))
     write_json(path, entries)
     return entries
+
+
+def write_history(run: train.RunFolder, name: str) -> None:
+    """The run's curves in a small file, for the gallery.
+
+    Raises:
+        SystemExit: if other weights than this run's are published under the name.
+    """
+    published = weights.PRETRAINED_DIR / f"{name}.json"
+    own = json.loads(run.record.read_text())
+    if json.loads(published.read_text(encoding="utf-8"))["finished"] != own["finished"]:
+        raise SystemExit(f"{published.name} is of another run than {run.record.parent}: publish it first.")
+    curves = thinned(callbacks.read_history(run.history), list(own["logs"]))
+    HISTORIES.mkdir(parents=True, exist_ok=True)
+    lines = [f"  {json.dumps(key)}: {json.dumps(values)}" for key, values in curves.items()]
+    text = "{\n" + ",\n".join(lines) + "\n}\n"
+    (HISTORIES / f"{name}.history.json").write_text(text, encoding="utf-8")
+
+
+def thinned(rows: list[dict[str, Any]], names: list[str]) -> dict[str, list]:
+    """Rows of a history as columns of four digits, at most `NUM_POINTS` long, first and last row kept."""
+    chosen = np.unique(np.linspace(0, len(rows) - 1, min(len(rows), NUM_POINTS)).round().astype(int))
+    kept = [rows[index] for index in chosen]
+    digits = {name: [row.get(name) for row in kept] for name in names}
+    return {
+        "step": [row["step"] for row in kept],
+        **{n: [v if v is None else float(f"{v:.4g}") for v in values] for n, values in digits.items()},
+    }
 
 
 def write_card(folder: Path, entries: dict[str, dict[str, Any]]) -> None:

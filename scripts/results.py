@@ -1,0 +1,194 @@
+"""The records in docs/results: where they lie, whether they are of today's weights, how numbers are shown.
+
+`evaluate_zoo.py` writes them; the README's table and the gallery are made of them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tf_gan_zoo import published
+from tf_gan_zoo.fetch import digest
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "docs" / "results"
+#: What a model's "_baseline" numbers are of, by task.
+BASELINES = {"translation": "input as it is", "super_resolution": "bicubic"}
+
+
+@dataclass(frozen=True)
+class Shown:
+    """How a metric is shown.
+
+    Attributes:
+        label: its name for readers.
+        better: "↓", "↑", or "≈" for numbers that should be those of real pictures.
+        brief: it also stands in the README's table.
+    """
+
+    label: str
+    better: str
+    brief: bool = False
+
+
+METRICS = {
+    "psnr": Shown("PSNR (dB)", "↑", True),
+    "ssim": Shown("SSIM", "↑", True),
+    "l1": Shown("L1", "↓", True),
+    "ssim_a_to_b": Shown("SSIM a → b", "↑", True),
+    "l1_a_to_b": Shown("L1 a → b", "↓"),
+    "ssim_b_to_a": Shown("SSIM b → a", "↑", True),
+    "l1_b_to_a": Shown("L1 b → a", "↓"),
+    "mean_gradient": Shown("mean gradient / the truth's", "≈"),
+    "rms_gradient": Shown("RMS gradient / the truth's", "≈"),
+    "fid": Shown("FID", "↓", True),
+    "kid": Shown("KID", "↓"),
+    "precision": Shown("precision", "↑", True),
+    "recall": Shown("recall", "↑", True),
+    "density": Shown("density", "↑"),
+    "coverage": Shown("coverage", "↑"),
+    "is": Shown("Inception Score", "↑", True),
+    "swd": Shown("sliced Wasserstein × 1000", "↓"),
+    "ms_ssim": Shown("MS-SSIM of pairs", "≈"),
+    "classes": Shown("classes found", "↑"),
+    "class_entropy": Shown("entropy of classes (nats)", "↑"),
+    "neighbour_distance": Shown("distance to nearest real picture", "↓"),
+    "clustering_accuracy": Shown("clustering accuracy", "↑", True),
+}
+#: Numbers that are shown within another one's row, or only in the record.
+_HIDDEN = ("num_classes", "ms_ssim_real")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One metric of a record, its numbers as text; "" where there is none.
+
+    Attributes:
+        key: its name in the record.
+        shown: its label and direction.
+        value: of the published weights.
+        untrained: of the network before training.
+        baseline: of the model's own baseline (`BASELINES`).
+        floor: of real training pictures in the place of generated ones.
+    """
+
+    key: str
+    shown: Shown
+    value: str
+    untrained: str
+    baseline: str
+    floor: str
+
+
+def path_of(recipe: str) -> Path:
+    return RESULTS / f"{recipe}.json"
+
+
+def history_of(recipe: str) -> Path:
+    """The thinned history that `publish_weights.py` writes."""
+    return RESULTS / f"{recipe}.history.json"
+
+
+def load(recipe: str) -> dict[str, Any] | None:
+    """A recipe's record, or None."""
+    path = path_of(recipe)
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def stale() -> dict[str, str]:
+    """Published recipe -> why its record does not do."""
+    reasons = {name: _why_stale(load(name), entry) for name, entry in published.manifest().items()}
+    return {name: reason for name, reason in reasons.items() if reason}
+
+
+def _why_stale(record: Mapping[str, Any] | None, entry: Mapping[str, Any]) -> str:
+    if record is None:
+        return "it has no record"
+    if record["weights"]["sha256"] != entry["sha256"]:
+        return "its record is of other weights than the manifest's"
+    extractor = record["protocol"]["extractor"]
+    if extractor and extractor["sha256"] != _packaged_digest(extractor["name"]):
+        return f"the feature extractor {extractor['name']} has changed since"
+    return ""
+
+
+def _packaged_digest(extractor: str) -> str:
+    path = published.PRETRAINED_DIR / "features" / f"{extractor}.npz"
+    return digest(path) if path.is_file() else ""
+
+
+def command(recipes: Mapping[str, Any] | list[str]) -> str:
+    """What writes these records anew."""
+    return f"python scripts/evaluate_zoo.py {' '.join(sorted(recipes))}"
+
+
+# -------------------------------------------------------------------- numbers as text
+
+
+def rows(record: Mapping[str, Any]) -> list[Row]:
+    """What is to be shown of a record: best-known metrics first, unknown ones last."""
+    order = {key: index for index, key in enumerate(METRICS)}
+    keys = [key for key in record["metrics"] if not _is_part(key)]
+    return [_row(key, record) for key in sorted(keys, key=lambda key: order.get(key, len(order)))]
+
+
+def _is_part(key: str) -> bool:
+    """Whether it is said in another row: baselines, deviations, sizes of the sliced Wasserstein distance."""
+    is_size = key.startswith("swd_") and key.removeprefix("swd_").isdigit()
+    return key in _HIDDEN or is_size or key.endswith(("_baseline", "_std"))
+
+
+def _row(key: str, record: Mapping[str, Any]) -> Row:
+    metrics = record["metrics"]
+    shown = METRICS.get(key, Shown(key.replace("_", " "), ""))
+    columns = (metrics, record["untrained"], record["floor"]["metrics"] if record["floor"] else {})
+    value, untrained, floor = (_text(key, numbers) for numbers in columns)
+    return Row(key, shown, value, untrained, number(metrics.get(_baseline_key(key, metrics))), floor)
+
+
+def _baseline_key(key: str, metrics: Mapping[str, float]) -> str | None:
+    """"ssim_baseline" for "ssim" and, where both directions share it, for "ssim_a_to_b"."""
+    names = [name for name in metrics if name.endswith("_baseline")]
+    return next((name for name in names if f"{key}_".startswith(name.removesuffix("baseline"))), None)
+
+
+def _text(key: str, numbers: Mapping[str, float]) -> str:
+    text = number(numbers.get(key))
+    if text and key == "classes":
+        return f"{text} of {number(numbers.get('num_classes'))}"
+    deviation = numbers.get(f"{key}_std")
+    return text if deviation is None else f"{text} ± {deviation:.{len(text.partition('.')[2])}f}"
+
+
+def number(value: float | None) -> str:
+    """About three significant digits, at most four decimals; whole numbers as such."""
+    if value is None:
+        return ""
+    limits = {100: 0, 10: 1, 1: 2, 0.1: 3}
+    decimals = next((digits for limit, digits in limits.items() if abs(value) >= limit), 4)
+    decimals = 0 if float(value).is_integer() else decimals
+    return f"{value:,.{decimals}f}".replace("-", "−")
+
+
+def protocol_line(record: Mapping[str, Any]) -> str:
+    """What the numbers were measured on, in a sentence."""
+    protocol = record["protocol"]
+    split, extractor = protocol["data"]["split"], protocol["extractor"]
+    made = f"{protocol['num_fake']:,} generated pictures against {protocol['num_real']:,} real ones"
+    if record["task"] != "generation":
+        made = f"{record['num_examples']:,} held-out pictures"
+        made += f" (FID, KID: {protocol['num_fake']:,})" if extractor else ""
+    features = f"; features of the {extractor['name']} classifier" if extractor else ""
+    return f"{made} of the {split} split, 8 bits, seed {protocol['seed']}{features}."
+
+
+def published_records() -> Iterator[tuple[str, dict[str, Any]]]:
+    """(recipe, record) of every published recipe that has one."""
+    for name in published.manifest():
+        record = load(name)
+        if record is not None:
+            yield name, record
