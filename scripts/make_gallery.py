@@ -2,8 +2,7 @@
 
 One page, no network, no script: a card per published recipe with samples, latent pictures, training curves,
 numbers with their protocol, and the commands that make them again. Everything comes from docs/results
-(records and histories), docs/samples, docs/latents, the package's records and its registry. Pictures in
-docs/latents are shown with the recipe that their names begin with: RECIPE.WHAT.gif.
+(records and histories), docs/samples, docs/latents, the package's records and its registry.
 """
 
 from __future__ import annotations
@@ -25,8 +24,22 @@ from tf_gan_zoo import published, registry
 DOCS = results.ROOT / "docs"
 PAGE = DOCS / "gallery" / "index.html"
 STYLE = Path(__file__).with_name("gallery.css")
-#: The quickstart's picture, which the README shows, too.
-WALKS = {"dcgan.glyphs": DOCS / "walk.gif"}
+#: Recipe -> its pictures in docs besides its samples.
+PICTURES = {
+    "dcgan.fashion_mnist": ["latents/*_fashion.*"],
+    "dcgan.glyphs": ["walk.gif", "latents/*_glyphs.*"],
+    "infogan.fashion_mnist": ["latents/*_infogan.*"],
+}
+#: What these show, by their names without the last word.
+CAPTIONS = {
+    "walk": "a closed walk through latent space",
+    "interpolate": "each row: from one latent vector to another",
+    "arithmetic": "arithmetic with mean latents: A − B + C",
+    "neighbours": "samples and the training pictures nearest to them, with distances",
+    "sweep_classes": "each row: one category, different noise",
+    "sweep_code": "each row: one category, a continuous code from low to high",
+    "italic": "letters, from top to bottom moved towards italics",
+}
 #: Pictures are enlarged by a whole number as far as they fit.
 PICTURE_WIDTH = 300
 _CURVE = {"width": 220, "height": 84, "left": 4, "right": 216, "top": 16, "bottom": 70}
@@ -136,11 +149,15 @@ def card(name: str, entry: dict[str, Any]) -> Markup:
     training = json.loads((published.PRETRAINED_DIR / entry["record"]).read_text(encoding="utf-8"))
     spec = registry.get_spec(name.partition(".")[0])
     facts = [tag("h2", name), source_line(spec), tag("p", description(name), class_="what")]
+    samples = figure(DOCS / "samples" / f"{name}.png", "samples at the end of training")
+    moving = [captioned(path) for path in more_pictures(name) if path.suffix == ".gif"]
+    still = [captioned(path) for path in more_pictures(name) if path.suffix == ".png"]
     columns = [
-        tag("div", pictures(name), class_="pictures"),
+        tag("div", samples, moving, class_="pictures"),
         tag("div", numbers(name), curves(name), reproduce(name, entry, training), class_="facts"),
     ]
-    return Markup("\n" + tag("article", facts, tag("div", columns, class_="columns"), id=name))
+    below = [tag("div", still, class_="wide pictures")] if still else []
+    return Markup("\n" + tag("article", facts, tag("div", columns, class_="columns"), below, id=name))
 
 
 def source_line(spec: registry.ModelSpec) -> Markup:
@@ -159,21 +176,22 @@ def description(name: str) -> str:
     return " ".join(comments[: comments.index("Trained:") if "Trained:" in comments else None])
 
 
-def pictures(name: str) -> Iterator[Markup]:
-    yield figure(DOCS / "samples" / f"{name}.png", "samples at the end of training")
-    if name in WALKS:
-        yield figure(WALKS[name], "a walk through latent space")
-    for path in sorted((DOCS / "latents").glob(f"{name}.*")):
-        if path.suffix in (".gif", ".png"):
-            yield figure(path, path.stem.removeprefix(f"{name}.").replace("_", " "))
+def more_pictures(name: str) -> list[Path]:
+    """What docs hold of a recipe besides its samples."""
+    return [path for pattern in PICTURES.get(name, ()) for path in sorted(DOCS.glob(pattern))]
+
+
+def captioned(path: Path) -> Markup:
+    what = path.stem.rpartition("_")[0] or path.stem
+    return figure(path, CAPTIONS.get(what, what.replace("_", " ")))
 
 
 def figure(path: Path, caption: str) -> Markup:
     with Image.open(path) as image:
         width, height = image.size
     factor = max(1, PICTURE_WIDTH // width)
-    size = {"width": width * factor, "height": height * factor}
-    picture = tag("img", src=relative(path), alt=caption, **size)
+    shown = {"width": width * factor, "height": height * factor}
+    picture = tag("img", src=relative(path), alt=caption, **shown)
     return tag("figure", picture, tag("figcaption", caption))
 
 

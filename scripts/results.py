@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -121,7 +121,7 @@ def _packaged_digest(extractor: str) -> str:
     return digest(path) if path.is_file() else ""
 
 
-def command(recipes: Mapping[str, Any] | list[str]) -> str:
+def command(recipes: Iterable[str]) -> str:
     """What writes these records anew."""
     return f"python scripts/evaluate_zoo.py {' '.join(sorted(recipes))}"
 
