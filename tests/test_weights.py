@@ -192,6 +192,27 @@ def test_other_configs_are_refused_with_the_difference(published):
         zoo.get("dcgan", weights=published[1], **{**get_spec("dcgan").tiny, "width": 16})
 
 
+def test_configs_that_differ_without_changing_shapes_are_named(published):
+    with pytest.warns(UserWarning, match=r"latent_distribution: .uniform. .weights. and .normal. .model."):
+        zoo.get("dcgan", weights=published[1], **get_spec("dcgan").tiny, learning_rate=0.02,
+                latent_distribution="normal")  # fmt: skip
+
+
+def test_frozen_layers_stay_frozen_in_a_saved_model(tmp_path):
+    model = tiny("dcgan")
+    model.generator.layers[1].trainable = False
+    model.compile()
+    model.fit(make_dataset(model, 1), verbose=0)
+    model.save(tmp_path / "model.keras")
+    loaded = zoo.load(tmp_path / "model.keras")
+    assert [layer.trainable for layer in loaded.generator.layers] == [
+        layer.trainable for layer in model.generator.layers
+    ]
+    for each in (model, loaded):
+        each.fit(make_dataset(each, 1, seed=2), verbose=0)
+    assert difference(snapshot(model), snapshot(loaded)) == 0.0
+
+
 def test_files_that_are_no_weights_are_refused(tmp_path):
     with pytest.raises(WeightsError, match="no weights at .*nowhere"):
         zoo.get("dcgan", weights=tmp_path / "nowhere.npz", **get_spec("dcgan").tiny)

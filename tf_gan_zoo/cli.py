@@ -300,6 +300,8 @@ def export(
         image_size=image_size, representative=examples, strict=not allow_inaccurate,
     )  # fmt: skip
     typer.echo(exporting.summary(report))
+    origin = getattr(model, "origin", None) or {"source": "none, the network is untrained"}
+    typer.echo(f"  weights: {origin['source']}")
     typer.echo(f"  {out / file}, with report and card beside it")
 
 

@@ -23,6 +23,7 @@ class Endpoint:
         fields: name of an input -> name of the `batch_spec` field that it takes, where they differ.
         clip: outputs that are pictures are cut off at the ends of their range.
         multiple_of: height and width of input pictures must be multiples of this many pixels.
+        notes: name of an input or output -> what a caller must know of it.
     """
 
     network: keras.Model
@@ -30,6 +31,7 @@ class Endpoint:
     fields: Mapping[str, str] = field(default_factory=dict)
     clip: bool = False
     multiple_of: int = 1
+    notes: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def input_names(self) -> list[str]:

@@ -484,11 +484,20 @@ class GAN(keras.Model):
     # ---------------------------------------------------------------- saving
 
     def get_config(self) -> dict[str, Any]:
-        return {"config": self.config.to_dict(), "name": self.name}
+        frozen = [
+            (name, index)
+            for name, network in self.networks.items()
+            for index, layer in enumerate(network.layers)
+            if layer.weights and not layer.trainable
+        ]
+        return {"config": self.config.to_dict(), "name": self.name, "frozen": frozen}
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], custom_objects: Any = None) -> GAN:
-        return cls(cls.config_cls.from_dict(config["config"]), name=config["name"])
+        model = cls(cls.config_cls.from_dict(config["config"]), name=config["name"])
+        for name, index in config.get("frozen", ()):
+            model.networks[name].layers[index].trainable = False
+        return model
 
     def save_own_variables(self, store: Any) -> None:
         """Adds what Keras leaves out: the states of seed generators (stock dropout, user layers)."""
@@ -534,7 +543,9 @@ class AdversarialGAN(GAN):
     @property
     def endpoints(self) -> dict[str, Endpoint]:
         network = self.public_network()
-        return {"generate": Endpoint(network, {network.output_names[0]: self.output_range})}
+        drawn = {"normal": "standard normal numbers", "uniform": "uniform numbers from -1 to 1"}
+        notes = {network.inputs[0].name: drawn[self.config.latent_distribution]}
+        return {"generate": Endpoint(network, {network.output_names[0]: self.output_range}, notes=notes)}
 
     @property
     def output_range(self) -> tuple[float, float]:

@@ -128,6 +128,10 @@ def _load_arrays(model: GAN, path: Path, optimizers: bool) -> None:
         }
     for key, variable in wanted.items():
         variable.assign(arrays[key].astype(variable.dtype))
+    if different := _differences(model, saved):
+        warnings.warn(
+            f"{path.name} fits, but was trained with another config; it differs in {different}.", stacklevel=5
+        )
     if optimizers:
         model.set_phase_at(int(model.step.numpy()))
 
@@ -192,14 +196,16 @@ def _shape(variable: keras.Variable | None) -> tuple[int, ...] | None:
 
 
 def _mismatch(model: GAN, path: Path, saved: Mapping[str, Any], key: str) -> str:
-    own = model.config.to_dict()
-    fields = sorted((set(own) | set(saved)) - _RUN_FIELDS)
-    differences = [
-        f"{field}: {saved.get(field)!r} (weights) and {own.get(field)!r} (model)"
-        for field in fields
-        if saved.get(field) != own.get(field)
-    ]
     return (
         f"{path.name} is for another config, first at {key}. It differs in "
-        f"{'; '.join(differences) or 'its networks'}. Build the model with the weights' values."
+        f"{_differences(model, saved) or 'its networks'}. Build the model with the weights' values."
+    )
+
+
+def _differences(model: GAN, saved: Mapping[str, Any]) -> str:
+    own = model.config.to_dict()
+    return "; ".join(
+        f"{field}: {saved.get(field)!r} (weights) and {own.get(field)!r} (model)"
+        for field in sorted((set(own) | set(saved)) - _RUN_FIELDS)
+        if saved.get(field) != own.get(field)
     )

@@ -134,7 +134,7 @@ def _make_report(
         checked = {n: v[: max(_NUM_CHECKED, settings.batch_size or 1)] for n, v in inputs[name].items()}
         report["signatures"][name] = {
             "inputs": {s.name: _described(s, endpoint, settings) for s in settings.input_specs(endpoint)},
-            "outputs": checking.check_endpoint(settings, path, name, checked),
+            "outputs": _with_notes(checking.check_endpoint(settings, path, name, checked), endpoint),
             "latency_ms": checking.latencies(settings, path, name, checked),
         }
     for name, extra in settings.functions.items():
@@ -144,6 +144,11 @@ def _make_report(
     report["operators"] = _operators(settings.format, path)
     report["versions"] = {"tensorflow": tf.__version__, "keras": keras.__version__}
     return report
+
+
+def _with_notes(outputs: dict[str, dict], endpoint: Endpoint) -> dict[str, dict]:
+    notes = {name: {"note": endpoint.notes[name]} for name in outputs if name in endpoint.notes}
+    return {name: {**facts, **notes.get(name, {})} for name, facts in outputs.items()}
 
 
 def _origin(model: Any) -> dict[str, Any]:
@@ -157,6 +162,8 @@ def _described(spec: tf.TensorSpec, endpoint: Endpoint, settings: Settings) -> d
     if spec.name in endpoint.pictures:
         entry["range"] = [0, 255] if settings.processing else list(endpoint.pictures[spec.name])
         entry["multiple_of"] = endpoint.multiple_of
+    if spec.name in endpoint.notes:
+        entry["note"] = endpoint.notes[spec.name]
     return entry
 
 

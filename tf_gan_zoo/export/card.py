@@ -68,7 +68,7 @@ def _tensor(facts: Mapping[str, Any], processed: bool) -> str:
         parts.append(f"from {low:.4g} to {high:.4g}")
     if facts.get("multiple_of", 1) > 1:
         parts.append(f"height and width multiples of {facts['multiple_of']}")
-    return ", ".join(parts)
+    return ", ".join([*parts, *([facts["note"]] if "note" in facts else [])])
 
 
 def _exactness_section(report: Mapping[str, Any]) -> str:

@@ -18,6 +18,7 @@ G's update share one forward pass of G.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable, Mapping
@@ -42,6 +43,7 @@ from tf_gan_zoo.config import (
     PositiveInt,
     height_width,
 )
+from tf_gan_zoo.endpoints import Endpoint
 from tf_gan_zoo.gan import AdversarialGAN
 from tf_gan_zoo.losses import non_saturating_discriminator_loss as discriminator_loss
 from tf_gan_zoo.losses import non_saturating_generator_loss as generator_loss
@@ -185,6 +187,14 @@ class InfoGAN(AdversarialGAN):
     def batch_spec(self) -> BatchSpec:
         c = self.config
         return BatchSpec(images=image_field(height_width(c.image_size), c.channels, (0.0, 1.0)))
+
+    @property
+    def endpoints(self) -> dict[str, Endpoint]:
+        c = self.config
+        parts = [f"{c.latent_size} numbers of noise", f"one-hot categories of {list(c.categories)}"]
+        parts.append(f"{c.num_continuous} continuous codes from -1 to 1")
+        generate = super().endpoints["generate"]
+        return {"generate": dataclasses.replace(generate, notes={"latents": ", then ".join(parts)})}
 
     # ---------------------------------------------------------------- training
 

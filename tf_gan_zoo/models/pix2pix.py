@@ -176,9 +176,11 @@ class Pix2Pix(GAN):
 
     @property
     def endpoints(self) -> dict[str, Endpoint]:
-        # Without dropout: devices have no seeded draws.
         pictures = {"inputs": (-1.0, 1.0), "outputs": (-1.0, 1.0)}
-        return {"translate": Endpoint(self.generator, pictures, multiple_of=2**self.config.depth)}
+        # Devices have no seeded draws.
+        notes = {"outputs": "without dropout: translate(images, dropout=False)"}
+        unit = 2**self.config.depth
+        return {"translate": Endpoint(self.generator, pictures, multiple_of=unit, notes=notes)}
 
     def train_step(self, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         inputs, targets = batch["inputs"], batch["targets"]
