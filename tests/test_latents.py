@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import tiny
+from PIL import Image
 from scipy import stats
 
 import tf_gan_zoo as zoo
-from tf_gan_zoo import latents, present
+from tf_gan_zoo import cli, latents, present
+from tf_gan_zoo import train as training
 from tf_gan_zoo.latents import LatentError
 from tf_gan_zoo.latents.inversion import longest
 from tf_gan_zoo.metrics import tasks
@@ -221,19 +223,34 @@ def test_numbers_are_labels_too():
         labelled.mean("shoe")
 
 
-def test_arithmetic_adds_directions_at_the_typical_length():
+def test_arithmetic_is_that_of_vectors_at_the_typical_length():
     model = tiny("dcgan", latent_distribution="normal")
     x, y, z = np.eye(8)[:3]
-    result = latents.arithmetic(model, 0.1 * x, 3 * y, 2 * z)
-    np.testing.assert_allclose(result, (x - y + z) * np.sqrt(8 / 3), rtol=1e-5, atol=1e-6)
+    result = latents.arithmetic(model, 2 * x, y, 2 * z)
+    np.testing.assert_allclose(result, (2 * x - y + 2 * z) * np.sqrt(8 / 9), rtol=1e-5, atol=1e-6)
     assert latents.arithmetic(model, [x] * 2, [y] * 2, [z] * 2).shape == (2, 8)
+    more = latents.add(model, [x, z], 0.01 * y, strength=1.0)
+    np.testing.assert_allclose(more, [2 * (x + y), 2 * (z + y)], rtol=1e-5, atol=1e-6)
+
+
+def test_a_direction_averages_over_contexts():
+    words = ["a bold x", "a thin x", "a bold y", "a thin y", "a bold z"]
+    drawn = np.array([[3.0, 1.0], [1.0, 0.0], [5.0, 2.0], [4.0, 4.0], [9.0, 9.0]])
+    labelled = latents.LabelledLatents(drawn, np.array(words), np.zeros(5))
+    direction = labelled.direction("bold", "thin", ["x", "y", "z"])
+    np.testing.assert_allclose(direction, [(2 + 1) / 2, (1 - 2) / 2])  # z was never thin
+    with pytest.raises(LatentError, match="no context"):
+        labelled.direction("bold", "thin", ["z"])
+    sheet = latents.direction_sheet(Painter(), labelled, ("bold", "thin", "thin"), "xyz")
+    assert sheet.shape == (3 * (19 + 2) + 2, 2 * (3 * 19 + 2) + 2, 3)
 
 
 def test_arithmetic_sheet_has_four_columns():
     labelled = latents.label_samples(Painter(), by_signs, 200)
     terms = ("left right", "right dark", "gray dark")
     picture = latents.arithmetic_sheet(Painter(), labelled, terms, num_examples=2)
-    assert picture.shape == (14 + 3 * (4 * 1 + 2) + 2, 4 * (4 * 3 + 2) + 2, 3)
+    scale = 38  # three pixels become as wide as a title
+    assert picture.shape == (14 + 3 * (scale + 2) + 2, 4 * (3 * scale + 2) + 2, 3)
 
 
 def test_a_classifier_labels_generated_clothes():
@@ -279,7 +296,7 @@ def test_neighbours_in_features():
     np.testing.assert_array_equal(found.indices, [[2, 0]])
     np.testing.assert_allclose(found.distances, [[0.1, 0.9]], rtol=1e-5)
     sheet = latents.neighbour_sheet(images[[0]], found, (0, 9))
-    assert sheet.shape == (1 + 2 + 14 + 2, 3 * (2 + 2) + 2, 3)
+    assert sheet.shape == (28 + 2 + 14 + 2, 3 * (56 + 2) + 2, 3)
 
 
 def test_neighbours_say_what_is_wrong_with_the_data():
@@ -379,3 +396,77 @@ def test_several_categorical_codes_and_none():
     assert cells.shape[:2] == (3, 2)
     assert np.abs(cells[0] - cells[1]).max() > 0  # rows differ in their noise
     assert latents.sweep_sheet(none, cells).ndim == 3
+
+
+# -------------------------------------------------------------------- the shell
+
+
+@pytest.fixture(scope="module")
+def letters_model():
+    options = {"num_examples": 80, "characters": "AB"}
+    return tiny("dcgan", data="glyphs", data_options=options, channels=1)
+
+
+@pytest.fixture
+def shell(monkeypatch, tmp_path, capsys, letters_model):
+    """Runs a command in a new folder: (what it printed, its error, the picture it wrote)."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(command, *arguments, model=letters_model):
+        monkeypatch.setattr(training, "load_model", lambda name, weights: model)
+        with pytest.raises(SystemExit):
+            cli.main([command, "dcgan", *map(str, arguments)])
+        printed = capsys.readouterr()
+        written = [line for line in printed.out.split() if line.endswith((".png", ".gif"))]
+        return printed.out, printed.err, Image.open(written[-1]) if written else None
+
+    return call
+
+
+def test_shell_interpolate_and_walk(shell, letters_model):
+    _, _, gif = shell("interpolate", "--rows", 2, "--steps", 3, "--truncation", 1.0)
+    assert gif.n_frames == 18
+    _, _, png = shell("interpolate", "--rows", 2, "--steps", 5, "--how", "lerp", "--out", "a.png")
+    assert png.size == (5 * 18 + 2, 2 * 18 + 2)
+    _, _, gif = shell("walk", "--frames", 6, "--walks", 1, "--enlarge", 3, "--fps", 10)
+    assert (gif.n_frames, gif.size, gif.info["duration"]) == (6, (60, 60), 100)
+    assert "slerp or lerp" in shell("interpolate", "--how", "cubic", "--out", "b.png")[1]
+    assert ".gif or .mp4" in shell("walk", "--out", "b.avi")[1]
+
+
+def test_shell_arithmetic(shell):
+    terms = ["letter", "not italic", "letter not italic"]  # of an untrained model there is not much to say
+    out, _, png = shell("arithmetic", *terms, "--samples", 50)
+    assert png.size == (4 * (112 + 2) + 2, 14 + 4 * (112 + 2) + 2)
+    assert "nearest to the result: 'a" in out
+    _, _, png = shell("arithmetic", *terms, "--samples", 50, "--over", "letter,bald")
+    assert png.size == (64 + 4, 3 * (64 + 2) + 2)
+    _, error, _ = shell("arithmetic", "lettr", *terms[1:], "--samples", 50)
+    assert "Did you mean 'letter'" in error
+
+
+def test_shell_neighbours(shell):
+    out, _, png = shell("neighbours", "--count", 2, "-k", 3, "--split", "test")
+    assert png.size == (4 * (64 + 2) + 2, 2 * (64 + 2 + 14) + 2)
+    assert "on average" in out
+
+
+def test_shell_invert(shell, letters_model):
+    picture = present.to_uint8(letters_model.generate(1, seed=1)[0, ..., 0])
+    Image.fromarray(picture).save("given.png")
+    out, _, png = shell("invert", "given.png", "--steps", 3, "--starts", 1, "--latents", "found")
+    assert "given.png: " in out
+    assert " dB" in out
+    assert png.size == (2 * 18 + 2, 14 + 18 + 2)
+    assert np.load("found.npy").shape == (1, 8)
+    assert "no file" in shell("invert", "missing.png")[1]
+
+
+def test_shell_sweep(shell):
+    model = tiny("infogan")
+    height, width = model.batch_spec["images"].shape[:2]
+    for more in ([], ["--code", 1]):
+        _, _, png = shell("sweep", "--columns", 3, "--labels", "1,0", *more, model=model)
+        assert png.size == (3 * (width + 2) + 2, 2 * (height + 2) + 2)
+    assert "no labels" in shell("sweep")[1]
+    assert "has no latents" in shell("sweep", model=tiny("pix2pix"))[1]

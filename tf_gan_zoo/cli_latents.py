@@ -76,6 +76,10 @@ def arithmetic(
     seed: Seed = 0,
     data: Data = None,
     samples: Annotated[int, typer.Option(min=1, help="Pictures that are drawn and labelled.")] = 4000,
+    over: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Average A - B over these words, e.g. h,k,t, and add it to C with each of them."),
+    ] = None,
 ) -> None:
     """Add and subtract mean latents of labelled samples: A - B + C, as a sheet with examples."""
     from tf_gan_zoo import latents, present
@@ -84,6 +88,10 @@ def arithmetic(
     labeller = latents.label_by_neighbours(*_labelled_data(model, data))
     labelled = latents.label_samples(model, labeller, samples, seed)
     target = out or Path(f"{Path(name).name}.arithmetic.png")
+    if over is not None:
+        picture = latents.direction_sheet(model, labelled, (a, b, c), over.split(","), seed=seed)
+        typer.echo(str(present.save_png(picture, target)))
+        return
     present.save_png(latents.arithmetic_sheet(model, labelled, (a, b, c), seed=seed), target)
     result = latents.arithmetic(model, *(labelled.mean(term) for term in (a, b, c)))
     found = labeller(latents.pictures(model, result, seed))

@@ -128,6 +128,11 @@ def enlarged(pictures: np.ndarray, factor: int) -> np.ndarray:
     return np.asarray(pictures).repeat(factor, axis=-3).repeat(factor, axis=-2)
 
 
+def legible(pictures: np.ndarray, least: int = 56) -> np.ndarray:
+    """Pictures (..., height, width, channels) enlarged to `least` pixels in width or more: texts need room."""
+    return enlarged(pictures, math.ceil(least / np.shape(pictures)[-2]))
+
+
 def _tiles(images: np.ndarray, value_range: tuple[float, float]) -> np.ndarray:
     """Anything that is a batch of pictures -> uint8 (batch, height, width, 3)."""
     images = np.asarray(images)

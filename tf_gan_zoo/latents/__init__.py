@@ -3,8 +3,10 @@
 from tf_gan_zoo.latents.attributes import (
     LabelledLatents,
     Labels,
+    add,
     arithmetic,
     arithmetic_sheet,
+    direction_sheet,
     label_by_classifier,
     label_by_neighbours,
     label_samples,
@@ -34,9 +36,9 @@ from tf_gan_zoo.latents.walks import (
 )
 
 __all__ = [
-    "Inversion", "LabelledLatents", "Labels", "LatentError", "Neighbours", "arithmetic", "arithmetic_sheet",
-    "class_sweep", "closed_walk", "code_sweep", "great_circle", "interpolate", "invert",
-    "label_by_classifier", "label_by_neighbours", "label_samples", "latent_walk", "latents_of", "lerp",
-    "nearest", "neighbour_sheet", "pictures", "rescaled", "sample", "slerp", "sphere_walk",
-    "sweep_sheet", "toward_mean", "truncated", "typical_norm", "with_latents",
+    "Inversion", "LabelledLatents", "Labels", "LatentError", "Neighbours", "add", "arithmetic",
+    "arithmetic_sheet", "class_sweep", "closed_walk", "code_sweep", "direction_sheet", "great_circle",
+    "interpolate", "invert", "label_by_classifier", "label_by_neighbours", "label_samples",
+    "latent_walk", "latents_of", "lerp", "nearest", "neighbour_sheet", "pictures", "rescaled", "sample",
+    "slerp", "sphere_walk", "sweep_sheet", "toward_mean", "truncated", "typical_norm", "with_latents",
 ]  # fmt: skip

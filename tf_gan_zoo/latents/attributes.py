@@ -27,8 +27,8 @@ from tf_gan_zoo.latents.inputs import LatentError
 from tf_gan_zoo.latents.neighbours import nearest
 from tf_gan_zoo.metrics.features import get_extractor
 
-#: Small pictures are shown larger, so that titles fit above them.
-_ENLARGEMENT = 4
+#: Pixels that a title needs.
+_TITLE_WIDTH = 112
 
 
 class Labels(NamedTuple):
@@ -41,16 +41,19 @@ class Labels(NamedTuple):
 Labeller = Callable[[np.ndarray], Labels]
 
 
-def label_by_neighbours(dataset: Iterable[Any], field: str = "labels") -> Labeller:
+def label_by_neighbours(
+    dataset: Iterable[Any], field: str = "labels", features: Callable[[np.ndarray], np.ndarray] | None = None
+) -> Labeller:
     """A labeller that gives each picture the label of the nearest example; the distance is its doubt.
 
     Args:
         dataset: finite, of batches with "images" and `field`, in the model's size and range.
         field: "labels", "captions", ...
+        features: what is compared instead of pixels (see `nearest`).
     """
 
     def label(pictures: np.ndarray) -> Labels:
-        found = nearest(pictures, dataset, k=1, fields=[field])
+        found = nearest(pictures, dataset, k=1, features=features, fields=[field])
         return Labels(_text(found.values[field][:, 0]), found.distances[:, 0])
 
     return label
@@ -87,7 +90,7 @@ class LabelledLatents:
     labels: np.ndarray
     doubts: np.ndarray
 
-    def surest(self, term: Any, limit: int | None = 64) -> np.ndarray:
+    def surest(self, term: Any, limit: int | None = 16) -> np.ndarray:
         """Latents (at most `limit`, latent_size) that show `term`, the surest first.
 
         Args:
@@ -103,9 +106,38 @@ class LabelledLatents:
             raise LatentError(self._nothing_shows(term))
         return self.latents[chosen[np.argsort(self.doubts[chosen], kind="stable")][:limit]]
 
-    def mean(self, term: Any, limit: int | None = 64) -> np.ndarray:
+    def mean(self, term: Any, limit: int | None = 16) -> np.ndarray:
         """Mean (latent_size,) of the surest latents that show `term`; see `surest`."""
         return self.surest(term, limit).mean(0)
+
+    def has(self, term: Any) -> bool:
+        """Whether any sample shows `term`."""
+        return bool(self._shows(term).any())
+
+    def direction(self, a: str, b: str, contexts: Iterable[str], limit: int | None = 16) -> np.ndarray:
+        """Mean over contexts of (mean of A - mean of B): what A and B differ in whatever else is shown.
+
+        With contexts "a" to "z", direction("italic", "not italic", ...) averages "italic a" - "not italic a"
+        and so on, so that letters which are more often italic do not weigh in. Contexts without samples are
+        left out.
+
+        Args:
+            a: words, as `surest` takes them.
+            b: words.
+            contexts: more words, one context each.
+            limit: samples in each mean.
+
+        Returns:
+            (latent_size,).
+
+        Raises:
+            LatentError: if no context has both.
+        """
+        pairs = [(f"{a} {context}", f"{b} {context}") for context in contexts]
+        both = [pair for pair in pairs if all(map(self.has, pair))]
+        if not both:
+            raise LatentError(f"no context has samples of {a!r} and of {b!r}: draw more, or name others.")
+        return np.mean([self.mean(x, limit) - self.mean(y, limit) for x, y in both], axis=0)
 
     def _shows(self, term: Any) -> np.ndarray:
         if self.labels.dtype.kind not in "US":
@@ -151,8 +183,7 @@ def label_samples(
 def arithmetic(model: Any, a: Any, b: Any, c: Any) -> np.ndarray:
     """Latents of "A - B + C", brought to the typical length (`rescaled`).
 
-    Means are short, the shorter the more latents they are of, so each is brought to the typical length first:
-    otherwise the commonest attribute would weigh least.
+    The more latents a mean is of, the shorter it is: take A, B and C of equally many.
 
     Args:
         model: a model with latents.
@@ -161,9 +192,24 @@ def arithmetic(model: Any, a: Any, b: Any, c: Any) -> np.ndarray:
     Returns:
         float32, as `a`.
     """
-    a, b, c = (noise.rescaled(model, noise.checked_latents(model, x)) for x in (a, b, c))
-    result = noise.rescaled(model, a - b + c)
-    return result[0] if len(result) == 1 else result
+    terms = [noise.checked_latents(model, x).numpy() for x in (a, b, c)]
+    return noise.rescaled(model, terms[0] - terms[1] + terms[2]).reshape(np.shape(a))
+
+
+def add(model: Any, latents: Any, direction: Any, strength: float = 0.6) -> np.ndarray:
+    """Latents with more of an attribute, brought to the typical length.
+
+    Args:
+        model: a model with latents.
+        latents: (latent_size,), or (count, latent_size).
+        direction: (latent_size,), such as of `LabelledLatents.direction`; only where it points matters.
+        strength: length of what is added, as a part of the latents' own; negative for less of the attribute.
+
+    Returns:
+        float32, as `latents`.
+    """
+    step = noise.rescaled(model, noise.checked_latents(model, direction))
+    return noise.rescaled(model, noise.rescaled(model, latents) + strength * step.reshape(-1))
 
 
 def arithmetic_sheet(
@@ -194,8 +240,38 @@ def arithmetic_sheet(
     }
     columns["A - B + C"] = [result, *(result + np.asarray(draw))]
     images = {title: noise.pictures(model, rows, seed) for title, rows in columns.items()}
-    enlarged = {title: present.enlarged(shown, _ENLARGEMENT) for title, shown in images.items()}
-    return present.strips(enlarged, value_range=present.output_range(model))
+    legible = {title: present.legible(shown, _TITLE_WIDTH) for title, shown in images.items()}
+    return present.strips(legible, value_range=present.output_range(model))
+
+
+def direction_sheet(
+    model: Any, labelled: LabelledLatents, terms: Sequence[str], contexts: Sequence[str],
+    strengths: Sequence[float] = (0.0, 0.4, 0.8), seed: int = 0,
+) -> np.ndarray:  # fmt: skip
+    """Columns are contexts; rows are C in that context and C with more and more of the direction A - B.
+
+    Args:
+        model: a model with latents.
+        labelled: of `label_samples`.
+        terms: A, B and C, such as ("italic", "not italic", "not italic").
+        contexts: such as the letters; those without samples are left out.
+        strengths: of each row (see `add`).
+        seed: draws conditions that are not given.
+
+    Returns:
+        uint8 (height, width, 3).
+
+    Raises:
+        LatentError: if no context has samples.
+    """
+    a, b, c = terms
+    direction = labelled.direction(a, b, contexts)
+    shown = [context for context in contexts if labelled.has(f"{c} {context}")]
+    if not shown:
+        raise LatentError(f"no context has samples of {c!r}: draw more, or name others.")
+    starts = np.stack([labelled.mean(f"{c} {context}") for context in shown])
+    rows = [noise.pictures(model, add(model, starts, direction, s), seed) for s in strengths]
+    return noise.sheet(model, present.legible(np.concatenate(rows)), columns=len(shown))
 
 
 def _number(term: Any) -> int | None:

@@ -75,7 +75,7 @@ def neighbour_sheet(
     """One row per query: the query, then its neighbours with their distances; uint8 (height, width, 3)."""
     rows = np.concatenate([np.asarray(pictures)[:, None], neighbours.pictures], axis=1)
     texts = [text for row in neighbours.distances for text in ("sample", *(f"{d:.3f}" for d in row))]
-    images = rows.reshape(-1, *rows.shape[2:])
+    images = present.legible(rows.reshape(-1, *rows.shape[2:]))
     return present.image_grid(images, value_range=value_range, columns=rows.shape[1], labels=texts)
 
 
