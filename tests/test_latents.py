@@ -168,6 +168,15 @@ def test_sampling_is_the_models_own_and_takes_a_truncation():
     assert np.abs(cut).max() <= 0.5
 
 
+def test_sample_grids_take_a_truncation():
+    model = tiny("infogan")
+    plain = training.sample_grid(model, 4, 0)
+    np.testing.assert_array_equal(plain, training.sample_grid(model, 4, 0, truncation=5.0))
+    images = model.run(latents.sample(model, 4, 0, truncation=0.2, labels=1))
+    expected = present.image_grid(images, value_range=(0, 1), labels=[1] * 4)
+    np.testing.assert_array_equal(training.sample_grid(model, 4, 0, [1], 0.2), expected)
+
+
 def test_typical_norm_is_that_of_drawn_latents():
     for distribution in ("normal", "uniform"):
         model = tiny("dcgan", latent_size=200, latent_distribution=distribution)

@@ -129,7 +129,7 @@ def enlarged(pictures: np.ndarray, factor: int) -> np.ndarray:
 
 
 def legible(pictures: np.ndarray, least: int = 56) -> np.ndarray:
-    """Pictures (..., height, width, channels) enlarged to `least` pixels in width or more: texts need room."""
+    """Pictures (..., height, width, channels) enlarged to `least` pixels or more in width, for texts."""
     return enlarged(pictures, math.ceil(least / np.shape(pictures)[-2]))
 
 
