@@ -146,7 +146,9 @@ def test_two_replicas_train_to_the_weights_of_one(name, mirrored):
         assert one == pytest.approx(two, rel=1e-3, abs=1e-4)
 
 
-@pytest.mark.parametrize("name", ["dcgan", "wgan_gp", "pix2pix", "cyclegan"])
+@pytest.mark.parametrize("name", [
+    "dcgan", *(pytest.param(n, marks=pytest.mark.slow) for n in ("wgan_gp", "pix2pix", "cyclegan")),
+])  # fmt: skip
 def test_two_replicas_with_the_papers_own_optimizers(name, mirrored):
     single, double, moved = train_on_one_and_on_two(name, mirrored)
     assert difference(snapshot(single), snapshot(double)) < 1e-5 < moved / 5
