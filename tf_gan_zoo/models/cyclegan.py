@@ -42,7 +42,7 @@ from tf_gan_zoo.config import (
 )
 from tf_gan_zoo.endpoints import Endpoint
 from tf_gan_zoo.gan import GAN
-from tf_gan_zoo.layers import ImagePool, InstanceNormalization, ReflectionPadding2D
+from tf_gan_zoo.layers import ImagePool, InstanceNormalization, ReflectionPadding2D, Zero
 from tf_gan_zoo.losses import (
     least_squares_discriminator_loss,
     least_squares_generator_loss,
@@ -349,15 +349,3 @@ def _weights(normalized: bool = False) -> dict[str, Any]:
     """Initial weights N(0, 0.02); a layer with a normalisation behind it keeps its bias at 0."""
     kernel = keras.initializers.RandomNormal(0.0, 0.02)
     return {"kernel_initializer": kernel, "bias_constraint": Zero() if normalized else None}
-
-
-@keras.saving.register_keras_serializable("tf_gan_zoo")
-class Zero(keras.constraints.Constraint):
-    """Keeps a weight at 0.
-
-    The gradient of a bias that a normalisation takes out again is nothing but rounding error, which Adam
-    would turn into steps of full size, different ones on every machine.
-    """
-
-    def __call__(self, value: tf.Tensor) -> tf.Tensor:
-        return tf.zeros_like(value)

@@ -43,6 +43,7 @@ from tf_gan_zoo.config import (
 )
 from tf_gan_zoo.endpoints import Endpoint
 from tf_gan_zoo.gan import GAN
+from tf_gan_zoo.layers import Zero
 from tf_gan_zoo.losses import non_saturating_discriminator_loss as discriminator_loss
 from tf_gan_zoo.losses import non_saturating_generator_loss as adversarial_loss
 from tf_gan_zoo.metrics import images as metrics
@@ -400,10 +401,10 @@ def build_generator(config: SRGANConfig) -> keras.Model:
     low = keras.Input((None, None, config.channels), name="low_resolution")
     x = head = _prelu()(layers.Conv2D(config.width, 9, padding="same")(low))
     for _ in range(config.num_blocks):
-        y = _prelu()(_norm(config)(layers.Conv2D(config.width, 3, padding="same")(x)))
-        y = _norm(config)(layers.Conv2D(config.width, 3, padding="same")(y))
+        y = _prelu()(_norm(config)(_normalized_conv(config.width)(x)))
+        y = _norm(config)(_normalized_conv(config.width)(y))
         x = layers.Add()([x, y])
-    x = _norm(config)(layers.Conv2D(config.width, 3, padding="same")(x))
+    x = _norm(config)(_normalized_conv(config.width)(x))
     x = layers.Add()([x, head])
     for _ in range(int(math.log2(config.scale))):
         x = layers.Conv2D(4 * config.width, 3, padding="same")(x)
@@ -416,11 +417,20 @@ def build_discriminator(config: SRGANConfig) -> keras.Model:
     """Images (batch, height, width, channels) in [-1, 1] -> logits (batch, 1) (figure 4)."""
     x = images = keras.Input((*height_width(config.image_size), config.channels), name="images")
     for k in range(8):
-        x = layers.Conv2D(config.width << k // 2, 3, strides=1 + k % 2, padding="same")(x)
-        x = layers.LeakyReLU(0.2)(_norm(config)(x) if k else x)
+        filters, strides = config.width << k // 2, 1 + k % 2
+        if k:
+            x = _norm(config)(_normalized_conv(filters, strides)(x))
+        else:
+            x = layers.Conv2D(filters, 3, strides, "same")(x)
+        x = layers.LeakyReLU(0.2)(x)
     x = layers.LeakyReLU(0.2)(layers.Dense(16 * config.width)(layers.Flatten()(x)))
     logits = layers.Dense(1, dtype="float32", name="logits")(x)
     return keras.Model(images, logits, name="discriminator")
+
+
+def _normalized_conv(filters: int, strides: int = 1) -> layers.Layer:
+    """A 3x3 convolution with a normalisation behind it, which would take out any bias but 0."""
+    return layers.Conv2D(filters, 3, strides, "same", bias_constraint=Zero())
 
 
 def _norm(config: SRGANConfig) -> layers.Layer:
