@@ -82,12 +82,12 @@ def test_names_are_taken_once():
 
 LEVELS = [
     {"_quiet", "accumulation", "batch_spec", "random", "layers", "losses", "penalties", "schedules"}
-    | {"cards", "config", "data", "fetch", "metrics", "npz", "published"},
-    {"networks", "endpoints", "fitting", "gan", "registry"},
+    | {"cards", "config", "data", "fetch", "metrics", "npz", "optimizers", "published"},
+    {"networks", "conditional", "endpoints", "fitting", "gan", "registry"},
     {"models"},
-    {"weights", "distribution", "zoo", "callbacks", "present"},
+    {"weights", "distribution", "zoo", "callbacks", "present", "latents"},
     {"train", "evaluation", "evaluation_callback", "export"},
-    {"cli", "__main__"},
+    {"cli", "cli_latents", "cli_options", "__main__"},
 ]
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_gan_zoo import layers, random, schedules
+from tf_gan_zoo import layers, optimizers, random, schedules
 
 
 def pictures(count, size=(6, 5), channels=3, seed=0):
@@ -44,6 +44,22 @@ def test_dropout_is_a_function_of_its_seed():
     np.testing.assert_array_equal(layer(x, training=False), x)
     assert set(np.unique(masks(1))) == {np.float32(0), np.float32(1 / 0.75)}
     assert abs(masks(1).mean() - 1) < 0.03
+
+
+def test_maxout_is_the_largest_of_its_pieces():
+    layer, x = layers.Maxout(4, 3), np.random.default_rng(0).normal(size=(5, 7)).astype("float32")
+    layer.build(x.shape)
+    layer.bias.assign(np.random.default_rng(1).normal(size=12))
+    kernel, bias = (np.asarray(v) for v in (layer.kernel, layer.bias))
+    pieces = [x @ kernel[:, k::3] + bias[k::3] for k in range(3)]
+    np.testing.assert_allclose(layer(x), np.maximum.reduce(pieces), atol=1e-5)
+    copy = layers.Maxout.from_config(layer.get_config())
+    assert (copy.maxout_units, copy.pieces, copy.units) == (4, 3, 12)
+
+
+def test_one_hot_labels():
+    expected = [[0, 0, 1], [1, 0, 0], [0, 0, 0]]
+    np.testing.assert_array_equal(layers.OneHot(3)(np.array([2, 0, 3])), expected)
 
 
 def test_batch_statistics_in_training_and_per_picture_at_inference():
@@ -162,3 +178,27 @@ def test_linear_decay():
     assert again.get_config() == schedule.get_config()
     with pytest.raises(ValueError, match="decay_steps >= 1"):
         schedules.LinearDecay(2e-4, 0, 0)
+
+
+def test_geometric_decay_and_its_minimum():
+    schedule = schedules.GeometricDecay(0.1, 1.000004, 0.05)
+    restored = keras.optimizers.schedules.deserialize(keras.optimizers.schedules.serialize(schedule))
+    for rates in (schedule, restored):
+        actual = [float(rates(step)) for step in (0, 1, 100_000, 10_000_000)]
+        assert actual == pytest.approx([0.1, 0.1 / 1.000004, 0.1 * 1.000004**-100_000, 0.05], rel=1e-5)
+    with pytest.raises(ValueError, match="divisor of at least 1"):
+        schedules.GeometricDecay(0.1, 0.9)
+
+
+def test_rising_momentum_moves_like_its_recursion():
+    optimizer = optimizers.RisingMomentumSGD(0.1, 0.5, 0.7, first_update=2, last_update=4)
+    optimizer = keras.optimizers.deserialize(keras.optimizers.serialize(optimizer))
+    variable = keras.Variable([1.0, -2.0])
+    value, velocity = np.array([1.0, -2.0]), 0.0
+    for momentum in (0.5, 0.5, 0.5, 0.6, 0.7, 0.7):
+        velocity = momentum * velocity - 0.1 * 3 * value
+        value = value + velocity
+        optimizer.apply([3 * variable.value], [variable])
+        np.testing.assert_allclose(variable, value, rtol=1e-5)
+    with pytest.raises(ValueError, match="last_update > first_update"):
+        optimizers.RisingMomentumSGD(first_update=3, last_update=3)

@@ -17,6 +17,7 @@ MODELS = [*PUBLIC, importlib.import_module("tf_gan_zoo.models._template").Templa
 
 #: Trainable weights at paper size, from the papers' tables (the docstrings say which variant).
 PAPER_COUNTS = {
+    "gan": {"generator": 2_503_984, "discriminator": 1_231_441},
     "dcgan": {"generator": 18_885_760, "discriminator": 17_232_768},
     "wgan_gp": {"generator": 1_204_483, "discriminator": 1_053_825},
     "infogan": {"generator": 6_652_481, "discriminator": 6_559_169, "recognition": 133_262},
@@ -59,9 +60,9 @@ def test_each_update_moves_its_own_player_and_nothing_else(name):
     def trainable():
         return {n: [v.numpy() for v in net.trainable_variables] for n, net in model.networks.items()}
 
-    def watched_update(player, tape, loss):
+    def watched_update(player, tape, loss, **conditions):
         before = trainable()
-        plain_update(player, tape, loss)
+        plain_update(player, tape, loss, **conditions)
         after = trainable()
         changed = {n for n in before if any((a != b).any() for a, b in zip(before[n], after[n]))}
         moved.setdefault(player, set()).update(changed)

@@ -1,13 +1,16 @@
-"""Gradients of several small batches applied as that of one large batch.
+"""Updates that do not happen in every step: accumulated gradients, and updates on a condition.
+
+Gradients of several small batches are applied as that of one large batch.
 
 Keras's optimizers can accumulate on one device; under several replicas their update sits inside a
 conditional, where gradients cannot be summed. Here replicas sum first, so each holds the same mean, and the
-conditional stands outside of them.
+conditional stands outside of them; so it does around a whole update (`apply_if`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -33,12 +36,16 @@ class GradientAccumulator(keras.layers.Layer):
         self.sums = [self.add_weight(shape=v.shape, name=f"sum_{i}", **kept) for i, v in enumerate(variables)]
         self.built = True
 
-    def update(self, gradients: Sequence[tf.Tensor], apply: Callable[[list[tf.Tensor]], None]) -> None:
+    def update(
+        self, gradients: Sequence[tf.Tensor], apply: Callable[[list[tf.Tensor]], None],
+        when: tf.Tensor | None = None,
+    ) -> None:  # fmt: skip
         """Adds this replica's gradients; calls `apply` with its share of the mean at every last batch.
 
         Args:
             gradients: one per variable; their sum over replicas is the batch's gradient.
             apply: takes gradients whose sum over replicas is to be applied.
+            when: at the last batch, only apply if this holds in all replicas; the sums begin anew anyway.
         """
         context = tf.distribute.get_replica_context()
         replicas = context.num_replicas_in_sync
@@ -47,17 +54,29 @@ class GradientAccumulator(keras.layers.Layer):
             total.assign_add(tf.cast(gradient, total.dtype))
         self.count.assign((self.count.value + 1) % self.steps)
 
-        def finish() -> None:
-            apply([tf.convert_to_tensor(total.value) / (self.steps * replicas) for total in self.sums])
-            for total in self.sums:
-                total.assign(tf.zeros_like(total.value))
+        is_last = tf.equal(self.count.value, 0)
+        due = is_last if when is None else is_last & when
+        means = [tf.convert_to_tensor(total.value) / (self.steps * replicas) for total in self.sums]
+        apply_if(due, means, apply)
+        apply_if(is_last, [], self._reset)
 
-        def in_all_replicas(strategy: tf.distribute.Strategy) -> None:
-            count = strategy.experimental_local_results(self.count.value)[0]
-            tf.cond(count == 0, lambda: _run(strategy, finish), lambda: None)
-
-        context.merge_call(in_all_replicas)
+    def _reset(self, _: Any) -> None:
+        for total in self.sums:
+            total.assign(tf.zeros_like(total.value))
 
 
-def _run(strategy: tf.distribute.Strategy, function: Callable[[], None]) -> None:
-    strategy.extended.call_for_each_replica(function)
+def apply_if(
+    condition: tf.Tensor, gradients: Sequence[tf.Tensor], apply: Callable[[list[tf.Tensor]], None]
+) -> None:
+    """Calls `apply(gradients)` in every replica if the condition holds, which must be the same in all."""
+
+    def in_all_replicas(strategy: tf.distribute.Strategy, condition: Any, gradients: Any) -> None:
+        holds = strategy.experimental_local_results(condition)[0]
+        tf.cond(holds, lambda: _run(strategy, apply, gradients), lambda: None)
+
+    context = tf.distribute.get_replica_context()
+    context.merge_call(in_all_replicas, args=(condition, list(gradients)))
+
+
+def _run(strategy: tf.distribute.Strategy, function: Callable[..., None], *arguments: Any) -> None:
+    strategy.extended.call_for_each_replica(function, args=arguments)

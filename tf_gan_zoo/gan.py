@@ -20,7 +20,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_gan_zoo import fitting, random
-from tf_gan_zoo.accumulation import GradientAccumulator
+from tf_gan_zoo.accumulation import GradientAccumulator, apply_if
 from tf_gan_zoo.batch_spec import BatchSpec
 from tf_gan_zoo.config import Config, ImageSize
 from tf_gan_zoo.endpoints import Endpoint, ServingFunction, smooth_pictures
@@ -120,6 +120,9 @@ class GAN(keras.Model):
 
     def before_training(self, last_step: int | None) -> None:
         """Called before the first step of `fit`; `last_step` is None if the data never end."""
+
+    def before_first_step(self, dataset: tf.data.Dataset) -> None:
+        """Called before step 0 of a run with its checked data, for starting values that follow from them."""
 
     def test_step(self, batch: NamedBatch) -> dict[str, tf.Tensor]:
         """Logs of one validation batch; nothing is updated."""
@@ -305,8 +308,17 @@ class GAN(keras.Model):
             {p: keras.saving.deserialize_keras_object(o) for p, o in optimizers.items()}, **config
         )
 
-    def update(self, player: str, tape: tf.GradientTape, loss: tf.Tensor) -> None:
+    def update(
+        self, player: str, tape: tf.GradientTape, loss: tf.Tensor, when: tf.Tensor | None = None
+    ) -> None:
         """Updates one player's variables down the gradient of `loss`, a mean over this replica's examples.
+
+        Args:
+            player: one of `players`.
+            tape: has recorded the loss.
+            loss: a scalar.
+            when: a boolean scalar, the same in all replicas: only update if it holds. With accumulated
+                gradients it must not change within the steps of one update.
 
         Raises:
             ValueError: if a variable of the player has no gradient (raised while tracing).
@@ -320,12 +332,15 @@ class GAN(keras.Model):
         _require_gradients(player, variables, gradients)
         if self.config.accumulation_steps > 1:
             accumulator = getattr(self, f"{player}_accumulator")
-            accumulator.update(gradients, lambda means: self._apply(player, means, variables))
+            accumulator.update(gradients, lambda means: self._apply(player, means, variables), when)
             return
         if isinstance(optimizer, keras.optimizers.LossScaleOptimizer) and replicas > 1:
             # It looks for overflow in its own replica's gradients: give every replica the same ones.
             gradients = [g / replicas for g in context.all_reduce("SUM", gradients)]
-        self._apply(player, gradients, variables)
+        if when is None:
+            self._apply(player, gradients, variables)
+        else:
+            apply_if(when, gradients, lambda given: self._apply(player, given, variables))
 
     def _apply(self, player: str, gradients: Sequence[tf.Tensor], variables: Sequence) -> None:
         self.player_optimizer(player).apply(gradients, variables)
@@ -440,6 +455,8 @@ class GAN(keras.Model):
         data = fitting.as_dataset(self, x, y, batch_size, kwargs.pop("shuffle", True))
         steps = kwargs.get("steps_per_epoch") or fitting.cardinality(data)
         first = int(self.step.numpy())
+        if first == 0 and isinstance(data, tf.data.Dataset):
+            self.before_first_step(data)
         self.before_training(steps and first + steps * (epochs - kwargs.get("initial_epoch", 0)))
         added = [fitting.PhaseCallback()] if len(self.phases) > 1 else []
         given = callbacks if isinstance(callbacks, (list, tuple)) else [callbacks] * (callbacks is not None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import keras
@@ -41,6 +42,38 @@ class LinearDecay(keras.optimizers.schedules.LearningRateSchedule):
             "initial_learning_rate": self.initial_learning_rate,
             "constant_steps": self.constant_steps,
             "decay_steps": self.decay_steps,
+        }
+
+
+@keras.saving.register_keras_serializable("tf_gan_zoo")
+class GeometricDecay(keras.optimizers.schedules.LearningRateSchedule):
+    """A rate that is divided by the same number at every update, down to a minimum.
+
+    Args:
+        initial_learning_rate: rate at the beginning.
+        divisor: 1 or more; usually so close to 1 that float32 would not do for its powers.
+        minimum: the rate falls no further.
+
+    Raises:
+        ValueError: for a divisor below 1.
+    """
+
+    def __init__(self, initial_learning_rate: float, divisor: float, minimum: float = 0.0) -> None:
+        super().__init__()
+        if divisor < 1:
+            raise ValueError(f"GeometricDecay needs a divisor of at least 1, got {divisor}.")
+        self.initial_learning_rate = initial_learning_rate
+        self.divisor, self.minimum = divisor, minimum
+
+    def __call__(self, step: int | tf.Tensor) -> tf.Tensor:
+        exponent = -math.log(self.divisor) * tf.cast(step, tf.float32)
+        return tf.maximum(self.initial_learning_rate * tf.exp(exponent), self.minimum)
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            "initial_learning_rate": self.initial_learning_rate,
+            "divisor": self.divisor,
+            "minimum": self.minimum,
         }
 
 

@@ -1,0 +1,55 @@
+"""Optimizers that Keras does not have."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+
+@keras.saving.register_keras_serializable("tf_gan_zoo")
+class RisingMomentumSGD(keras.optimizers.SGD):
+    """Gradient descent whose momentum rises in a straight line, then stays.
+
+    Args:
+        learning_rate: number or schedule.
+        momentum: at the beginning, above 0.
+        final_momentum: at the end.
+        first_update: the rise begins after so many updates.
+        last_update: and ends after so many.
+        **kwargs: of `keras.optimizers.SGD`.
+
+    Raises:
+        ValueError: if the momentum is 0 at first, or the rise ends before it begins.
+    """
+
+    def __init__(
+        self, learning_rate: Any = 0.01, momentum: float = 0.5, final_momentum: float = 0.7,
+        first_update: int = 0, last_update: int = 1, **kwargs: Any,
+    ) -> None:  # fmt: skip
+        super().__init__(learning_rate, momentum, **kwargs)
+        if not momentum > 0 or not last_update > first_update >= 0:
+            raise ValueError(
+                "RisingMomentumSGD needs momentum > 0 and last_update > first_update >= 0, "
+                f"got {momentum}, {last_update} and {first_update}."
+            )
+        self.final_momentum = final_momentum
+        self.first_update, self.last_update = first_update, last_update
+
+    def momentum_at(self, update: int | tf.Tensor) -> tf.Tensor:
+        """The momentum after `update` updates."""
+        passed = (tf.cast(update, tf.float32) - self.first_update) / (self.last_update - self.first_update)
+        return self.momentum + (self.final_momentum - self.momentum) * tf.clip_by_value(passed, 0.0, 1.0)
+
+    def update_step(self, gradient: tf.Tensor, variable: keras.Variable, learning_rate: tf.Tensor) -> None:
+        velocity = self.momentums[self._get_variable_index(variable)]
+        momentum = tf.cast(self.momentum_at(self.iterations.value), variable.dtype)
+        step = tf.cast(learning_rate, variable.dtype) * tf.cast(gradient, variable.dtype)
+        new_velocity = momentum * tf.convert_to_tensor(velocity) - step
+        self.assign(velocity, new_velocity)
+        self.assign_add(variable, new_velocity)
+
+    def get_config(self) -> dict[str, Any]:
+        own = ("final_momentum", "first_update", "last_update")
+        return {**super().get_config(), **{name: getattr(self, name) for name in own}}
