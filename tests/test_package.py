@@ -35,7 +35,7 @@ def test_start_up_is_quiet_but_errors_are_passed_on():
     result = run(
         "from tf_gan_zoo import zoo; import sys; print(zoo.list_models()[0]); print('oops', file=sys.stderr)"
     )
-    assert result.stdout.strip() == "cyclegan"
+    assert result.stdout.strip() == "cgan"
     assert result.stderr.strip() == "oops"
 
 

@@ -1,5 +1,6 @@
 """The zoo's table of contents: importing this package registers every model."""
 
+from tf_gan_zoo.models.cgan import CGAN
 from tf_gan_zoo.models.cyclegan import CycleGAN
 from tf_gan_zoo.models.dcgan import DCGAN
 from tf_gan_zoo.models.gan import OriginalGAN
@@ -9,5 +10,5 @@ from tf_gan_zoo.models.srgan import SRGAN
 from tf_gan_zoo.models.wgan_gp import WGANGP
 
 __all__ = [
-    "CycleGAN", "DCGAN", "InfoGAN", "OriginalGAN", "Pix2Pix", "SRGAN", "WGANGP",
+    "CGAN", "CycleGAN", "DCGAN", "InfoGAN", "OriginalGAN", "Pix2Pix", "SRGAN", "WGANGP",
 ]  # fmt: skip

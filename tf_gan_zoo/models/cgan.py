@@ -9,7 +9,8 @@ Reference: M. Mirza, S. Osindero, "Conditional Generative Adversarial Nets", arX
 4.1 (MNIST): sizes, learning rate, momentum and dropout.
 
 Choices where the paper says nothing: initial weights U(-0.05, 0.05) in G and U(-0.005, 0.005) in D and half
-the objective as D's loss, as in the code of the first GAN; dropout after every hidden layer of both players, none on their inputs.
+the objective as D's loss, as in the code of the first GAN; dropout after every hidden layer of both players,
+none on their inputs.
 
 Departures: the momentum rises with every update; all 60,000 training pictures are used.
 """
