@@ -19,6 +19,7 @@ MODELS = [*PUBLIC, importlib.import_module("tf_gan_zoo.models._template").Templa
 PAPER_COUNTS = {
     "gan": {"generator": 2_503_984, "discriminator": 1_231_441},
     "cgan": {"generator": 2_413_984, "discriminator": 1_224_351},
+    "lsgan": {"generator": 15_591_427, "discriminator": 4_333_441},
     "dcgan": {"generator": 18_885_760, "discriminator": 17_232_768},
     "wgan_gp": {"generator": 1_204_483, "discriminator": 1_053_825},
     "infogan": {"generator": 6_652_481, "discriminator": 6_559_169, "recognition": 133_262},

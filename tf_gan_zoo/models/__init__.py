@@ -5,10 +5,11 @@ from tf_gan_zoo.models.cyclegan import CycleGAN
 from tf_gan_zoo.models.dcgan import DCGAN
 from tf_gan_zoo.models.gan import OriginalGAN
 from tf_gan_zoo.models.infogan import InfoGAN
+from tf_gan_zoo.models.lsgan import LSGAN
 from tf_gan_zoo.models.pix2pix import Pix2Pix
 from tf_gan_zoo.models.srgan import SRGAN
 from tf_gan_zoo.models.wgan_gp import WGANGP
 
 __all__ = [
-    "CGAN", "CycleGAN", "DCGAN", "InfoGAN", "OriginalGAN", "Pix2Pix", "SRGAN", "WGANGP",
+    "CGAN", "CycleGAN", "DCGAN", "InfoGAN", "LSGAN", "OriginalGAN", "Pix2Pix", "SRGAN", "WGANGP",
 ]  # fmt: skip
