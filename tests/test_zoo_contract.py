@@ -21,6 +21,7 @@ PAPER_COUNTS = {
     "cgan": {"generator": 2_413_984, "discriminator": 1_224_351},
     "lsgan": {"generator": 15_591_427, "discriminator": 4_333_441},
     "dcgan": {"generator": 18_885_760, "discriminator": 17_232_768},
+    "wgan": {"generator": 3_576_704, "discriminator": 2_765_568},
     "wgan_gp": {"generator": 1_204_483, "discriminator": 1_053_825},
     "infogan": {"generator": 6_652_481, "discriminator": 6_559_169, "recognition": 133_262},
     "pix2pix": {"generator": 54_414_019, "discriminator": 2_768_705},
@@ -138,7 +139,13 @@ def train_on_one_and_on_two(name, mirrored, make_optimizer=None):
     return single, double, moved
 
 
-@pytest.mark.parametrize("name", MODELS)
+#: TensorFlow needs a minute or two to trace the steps of these twice.
+LONG_TO_TRACE = {"cyclegan", "srgan", "wgan_gp"}
+
+
+@pytest.mark.parametrize("name", [
+    pytest.param(name, marks=[pytest.mark.slow] * (name in LONG_TO_TRACE)) for name in MODELS
+])  # fmt: skip
 def test_two_replicas_train_to_the_weights_of_one(name, mirrored):
     # Plain gradient descent: Adam makes whole steps of the rounding noise that is all the gradient of a
     # bias in front of a normalisation.
