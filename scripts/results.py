@@ -57,6 +57,7 @@ METRICS = {
     "classes": Shown("classes found", "↑"),
     "class_entropy": Shown("entropy of classes (nats)", "↑"),
     "neighbour_distance": Shown("distance to nearest real picture", "↓"),
+    "neighbour_accuracy": Shown("samples next to a picture of their class", "↑", True),
     "clustering_accuracy": Shown("clustering accuracy", "↑", True),
 }
 #: Numbers that are shown within another one's row, or only in the record.

@@ -8,8 +8,10 @@ from tf_gan_zoo.models.infogan import InfoGAN
 from tf_gan_zoo.models.lsgan import LSGAN
 from tf_gan_zoo.models.pix2pix import Pix2Pix
 from tf_gan_zoo.models.srgan import SRGAN
+from tf_gan_zoo.models.wgan import WGAN
 from tf_gan_zoo.models.wgan_gp import WGANGP
 
 __all__ = [
-    "CGAN", "CycleGAN", "DCGAN", "InfoGAN", "LSGAN", "OriginalGAN", "Pix2Pix", "SRGAN", "WGANGP",
+    "CGAN", "CycleGAN", "DCGAN", "InfoGAN", "LSGAN", "OriginalGAN", "Pix2Pix", "SRGAN", "WGAN",
+    "WGANGP",
 ]  # fmt: skip
