@@ -45,7 +45,7 @@ def test_records_are_whole_and_trained_weights_are_better_than_none(recipe):
     assert {"versions", "seed", "pixels", "num_real", "data"} <= record["protocol"].keys()
     assert record["machine"]["cores"] > 0
     assert set(record["untrained"]) <= set(record["metrics"])
-    # One gray picture again and again can be precise and dense, and has recall 0, which cgan does not surpass.
+    # One gray picture again and again can be precise and dense; it has recall 0, and so does cgan.
     exempt = ("precision", "density", "l1", *(["recall"] if recipe.startswith("cgan.") else []))
     for key, shown in results.METRICS.items():
         if shown.better in "↓↑" and key in record["metrics"] and key not in exempt:
