@@ -610,8 +610,14 @@ class AdversarialGAN(GAN):
             raise ValueError(f"num_samples must be at least 1, got {num_samples}.")
         if conditions:
             return self.run(self.sample_inputs(num_samples, seed, **conditions), batch_size)
-        # Eager draws would take longer than a small generator.
-        return self.run(self._drawn_inputs(tf.constant(num_samples), tf.constant(seed, tf.int64)), batch_size)
+        count, seed = tf.constant(num_samples), tf.constant(seed, tf.int64)
+        if num_samples <= batch_size:  # one call: eager draws would take longer than a small generator
+            return np.asarray(self._drawn_samples(count, seed), "float32")
+        return self.run(self._drawn_inputs(count, seed), batch_size)
+
+    @functools.cached_property
+    def _drawn_samples(self) -> Any:
+        return tf.function(lambda *draw: self.call(self.sample_inputs(*draw), training=False), autograph=False)
 
     @functools.cached_property
     def _drawn_inputs(self) -> Any:
