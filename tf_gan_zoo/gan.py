@@ -617,7 +617,7 @@ class AdversarialGAN(GAN):
 
     @functools.cached_property
     def _drawn_samples(self) -> Any:
-        return tf.function(lambda *draw: self.call(self.sample_inputs(*draw), training=False), autograph=False)
+        return tf.function(lambda *draw: self.call(self.sample_inputs(*draw)), autograph=False)
 
     @functools.cached_property
     def _drawn_inputs(self) -> Any:
