@@ -139,8 +139,8 @@ def train_on_one_and_on_two(name, mirrored, make_optimizer=None):
     return single, double, moved
 
 
-#: TensorFlow needs a minute or two to trace the steps of these twice.
-LONG_TO_TRACE = {"cyclegan", "srgan", "wgan_gp"}
+#: TensorFlow needs half a minute or more to trace the steps of these twice.
+LONG_TO_TRACE = {"cyclegan", "infogan", "srgan", "wgan_gp"}
 
 
 @pytest.mark.parametrize("name", [
@@ -164,7 +164,10 @@ def test_two_replicas_with_the_papers_own_optimizers(name, mirrored):
     assert difference(snapshot(single), snapshot(double)) < 1e-5 < moved / 5
 
 
-@pytest.mark.parametrize("name", MODELS)
+# CycleGAN's convolutions in float16 take a CPU most of a minute; a slow test trains it for 300 steps.
+@pytest.mark.parametrize("name", [
+    pytest.param(name, marks=[pytest.mark.slow] * (name == "cyclegan")) for name in MODELS
+])  # fmt: skip
 def test_mixed_precision_keeps_outputs_float32_and_losses_finite(name):
     model = tiny(name, precision="mixed_float16")
     history = model.fit(make_dataset(model, steps=2), verbose=0).history
