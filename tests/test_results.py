@@ -34,6 +34,10 @@ def folder(monkeypatch, tmp_path):
 
 # -------------------------------------------------------------------- records
 
+#: Where trained weights are not better than none; a recipe that has improved must leave this list. Both
+#: untrained networks draw one gray picture, which is precise; the trained cgan draws one picture per class.
+KNOWN_FAILURES = {"gan.fashion_mnist": {"precision"}, "cgan.fashion_mnist": {"precision", "recall"}}
+
 
 def test_every_published_recipe_has_a_record_of_its_weights():
     assert not evaluate_zoo.complaint()
@@ -45,12 +49,13 @@ def test_records_are_whole_and_trained_weights_are_better_than_none(recipe):
     assert {"versions", "seed", "pixels", "num_real", "data"} <= record["protocol"].keys()
     assert record["machine"]["cores"] > 0
     assert set(record["untrained"]) <= set(record["metrics"])
-    # One gray picture again and again can be precise and dense; it has recall 0, and so does cgan.
-    exempt = ("precision", "density", "l1", *(["recall"] if recipe.startswith("cgan.") else []))
+    failures = set()
     for key, shown in results.METRICS.items():
-        if shown.better in "↓↑" and key in record["metrics"] and key not in exempt:
-            better, worse = record["metrics"][key], record["untrained"][key]
-            assert (better < worse) if shown.better == "↓" else (better > worse), key
+        if shown.better in "↓↑" and key in record["metrics"] and key not in ("density", "l1"):
+            trained, untrained = record["metrics"][key], record["untrained"][key]
+            if not (trained < untrained if shown.better == "↓" else trained > untrained):
+                failures.add(key)
+    assert failures == KNOWN_FAILURES.get(recipe, set())
     if record["floor"]:
         assert record["floor"]["metrics"]["fid"] < record["metrics"]["fid"]
 

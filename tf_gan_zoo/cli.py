@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import shlex
 import sys
 from collections.abc import Sequence
@@ -72,6 +73,33 @@ def datasets() -> None:
     typer.echo("\n".join(data.list_sources()))
 
 
+# Options of `train`.
+Precision = Annotated[
+    Optional[str], typer.Option(help="float32, mixed_float16 or mixed_bfloat16; the recipe's by default.")  # noqa: UP045
+]
+Accumulate = Annotated[
+    Optional[int], typer.Option(min=1, help="Steps whose gradients become one update.")  # noqa: UP045
+]
+StepsPerExecution = Annotated[
+    int, typer.Option(min=1, help="Steps per call into TensorFlow; more are faster if steps are short.")
+]
+CheckpointEvery = Annotated[
+    Optional[int], typer.Option(min=1, help="Steps between checkpoints (also every epoch).")  # noqa: UP045
+]
+StopOnFailure = Annotated[
+    bool, typer.Option("--stop-on-failure", help="Stop on NaN, a stuck discriminator or a collapse.")
+]
+Deterministic = Annotated[
+    bool, typer.Option("--deterministic", help="Repeatable bit for bit; slower.")
+]
+EvaluateEvery = Annotated[
+    Optional[int], typer.Option(min=1, help="Epochs between evaluations; the best weights are kept.")  # noqa: UP045
+]
+Metrics = Annotated[
+    str, typer.Option(help="What --evaluate-every computes; the first one chooses the best.")
+]
+
+
 @app.command()
 def train(
     name: Annotated[str, typer.Argument(help="A model or a recipe.")],
@@ -81,32 +109,16 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved recipe only.")] = False,
     strategy: Annotated[str, typer.Option(help="auto, one, mirrored, multi_worker or tpu.")] = "auto",
-    precision: Annotated[
-        Optional[str], typer.Option(help="float32, mixed_float16 or mixed_bfloat16; the recipe's by default.")  # noqa: UP045
-    ] = None,
-    accumulate: Annotated[
-        Optional[int], typer.Option(min=1, help="Steps whose gradients become one update.")  # noqa: UP045
-    ] = None,
-    steps_per_execution: Annotated[
-        int, typer.Option(min=1, help="Steps per call into TensorFlow; more are faster if steps are short.")
-    ] = 1,
+    precision: Precision = None,
+    accumulate: Accumulate = None,
+    steps_per_execution: StepsPerExecution = 1,
     xla: Annotated[str, typer.Option(help="on, off or auto (Keras's choice).")] = "auto",
     weights: Annotated[Optional[str], typer.Option(help='Start from "pretrained" or a file.')] = None,  # noqa: UP045
-    checkpoint_every: Annotated[
-        Optional[int], typer.Option(min=1, help="Steps between checkpoints (also every epoch).")  # noqa: UP045
-    ] = None,
-    stop_on_failure: Annotated[
-        bool, typer.Option("--stop-on-failure", help="Stop on NaN, a stuck discriminator or a collapse.")
-    ] = False,
-    deterministic: Annotated[
-        bool, typer.Option("--deterministic", help="Repeatable bit for bit; slower.")
-    ] = False,
-    evaluate_every: Annotated[
-        Optional[int], typer.Option(min=1, help="Epochs between evaluations; the best weights are kept.")  # noqa: UP045
-    ] = None,
-    metrics: Annotated[
-        str, typer.Option(help="What --evaluate-every computes; the first one chooses the best.")
-    ] = "fid",
+    checkpoint_every: CheckpointEvery = None,
+    stop_on_failure: StopOnFailure = False,
+    deterministic: Deterministic = False,
+    evaluate_every: EvaluateEvery = None,
+    metrics: Metrics = "fid",
 ) -> None:  # fmt: skip
     """Train a model or recipe into a run folder."""
     from tf_gan_zoo import config, zoo
@@ -130,11 +142,10 @@ def train(
             command=_command_line(), more_callbacks=more, steps_per_execution=steps_per_execution, xla=xla,
         )  # fmt: skip
     except callbacks.Interrupted as interrupted:
-        options = [f"--checkpoint-every={checkpoint_every}"] * bool(checkpoint_every)
-        options += ["--stop-on-failure"] * stop_on_failure + ["--deterministic"] * deterministic
-        options += [f"--steps-per-execution={steps_per_execution}"] * (steps_per_execution > 1)
-        options += [f"--xla={xla}"] * (xla != "auto")
-        options += [f"--evaluate-every={evaluate_every}", f"--metrics={metrics}"] * bool(evaluate_every)
+        options = _non_defaults(
+            checkpoint_every=checkpoint_every, stop_on_failure=stop_on_failure, deterministic=deterministic,
+            steps_per_execution=steps_per_execution, xla=xla, evaluate_every=evaluate_every, metrics=metrics,
+        )  # fmt: skip
         typer.echo(f"\nSaved after step {interrupted.step}. To go on:")
         typer.echo(training.resume_command(name, out, strategy, *options))
         raise typer.Exit(128 + interrupted.signum) from None
@@ -330,6 +341,13 @@ def _evaluating(folder: Any, every: int, metrics: str) -> Any:
     from tf_gan_zoo.evaluation_callback import EvaluateMetrics
 
     return EvaluateMetrics(folder.checkpoints, every=every, metrics=metrics)
+
+
+def _non_defaults(**options: Any) -> list[str]:
+    """Those options of `train` as words that are not its defaults, to go on with a run as it began."""
+    defaults = {name: parameter.default for name, parameter in inspect.signature(train).parameters.items()}
+    given = {f"--{n.replace('_', '-')}": v for n, v in options.items() if v != defaults[n]}
+    return [word if value is True else f"{word}={value}" for word, value in given.items()]
 
 
 def _command_line() -> str:

@@ -161,6 +161,14 @@ def height_width(size: int | tuple[int, int]) -> tuple[int, int]:
     return (size, size) if isinstance(size, int) else (size[0], size[1])
 
 
+def num_halvings(size: int | tuple[int, int], smallest: int = 4) -> int:
+    """How often both sides of an `ImageSize` can be halved without falling below `smallest` pixels."""
+    sides, count = height_width(size), 0
+    while all(side % 2 == 0 and side >= 2 * smallest for side in sides):
+        sides, count = tuple(side // 2 for side in sides), count + 1
+    return count
+
+
 class _Loader(yaml.SafeLoader):
     """Reads 1e-4 as a number; YAML 1.1 wants a dot in it."""
 

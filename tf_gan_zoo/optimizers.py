@@ -7,6 +7,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tf_gan_zoo.config import Config
+from tf_gan_zoo.schedules import GeometricDecay
+
 
 @keras.saving.register_keras_serializable("tf_gan_zoo")
 class RisingMomentumSGD(keras.optimizers.SGD):
@@ -53,3 +56,17 @@ class RisingMomentumSGD(keras.optimizers.SGD):
     def get_config(self) -> dict[str, Any]:
         own = ("final_momentum", "first_update", "last_update")
         return {**super().get_config(), **{name: getattr(self, name) for name in own}}
+
+
+def rising_momentum_sgd(config: Config) -> RisingMomentumSGD:
+    """The optimizer of the first papers' code: rate divided at every update, momentum rising by epochs.
+
+    Args:
+        config: has learning_rate, learning_rate_divisor, min_learning_rate, momentum, final_momentum and
+            momentum_epochs.
+    """
+    c = config
+    rate = GeometricDecay(c.learning_rate, c.learning_rate_divisor, c.min_learning_rate)
+    epoch = max((c.steps_per_epoch or 1) // c.accumulation_steps, 1)
+    last = epoch * max(c.momentum_epochs, 2)
+    return RisingMomentumSGD(rate, c.momentum, c.final_momentum, first_update=epoch, last_update=last)

@@ -25,7 +25,9 @@ from tf_gan_zoo.export.settings import (
     make_settings,
 )
 
-__all__ = ["FORMATS", "QUANTIZATIONS", "ExportArgumentError", "ExportError", "export_model"]
+__all__ = [
+    "FORMATS", "QUANTIZATIONS", "ExportArgumentError", "ExportError", "export_model", "file_name", "summary",
+]  # fmt: skip
 
 _NUM_CHECKED = 8
 _NUM_CALIBRATED = 100

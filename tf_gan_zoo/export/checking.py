@@ -42,7 +42,7 @@ def check_function(settings: Settings, path: Path, name: str) -> dict[str, dict]
     """The same for a function that only a SavedModel has."""
     extra = settings.functions[name]
     pictures = extra.pictures if settings.processing else {}
-    expected = formats._processed(extra.function, pictures)(**extra.examples)
+    expected = formats.processed(extra.function, pictures)(**extra.examples)
     run = running.open_export(path, settings.format, name)
     specs = {spec.name: spec.dtype.as_numpy_dtype for spec in extra.inputs}
     actual = run({n: np.asarray(v, specs[n]) for n, v in extra.examples.items()})

@@ -64,13 +64,15 @@ def _write_saved_model(settings: Settings, path: Path, form: Callable[[keras.Mod
         function = serving(endpoint, form(endpoint.network), settings.processing)
         archive.add_endpoint(name, function, input_signature=settings.input_specs(endpoint))
     for name, extra in settings.functions.items():
-        function = _processed(extra.function, extra.pictures if settings.processing else {})
+        function = processed(extra.function, extra.pictures if settings.processing else {})
         archive.add_endpoint(name, function, input_signature=list(extra.inputs))
     with contextlib.redirect_stdout(io.StringIO()):
         archive.write_out(str(path), verbose=False)
 
 
-def _processed(function: Callable, pictures: Mapping) -> Callable:
+def processed(function: Callable, pictures: Mapping) -> Callable:
+    """The function with uint8 outputs where these are pictures, given with their ranges."""
+
     def call(*values: tf.Tensor, **named: tf.Tensor) -> dict[str, tf.Tensor]:
         outputs = function(*values, **named)
         return {n: processing.to_uint8(v, pictures[n]) if n in pictures else v for n, v in outputs.items()}

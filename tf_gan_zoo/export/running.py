@@ -14,9 +14,6 @@ import tensorflow as tf
 Arrays = Mapping[str, np.ndarray]
 Run = Callable[[Arrays], dict[str, np.ndarray]]
 
-#: What the check of each format needs beyond TensorFlow: module -> extra of this package.
-RUNTIMES = {"litert": ("ai_edge_litert", "litert"), "onnx": ("onnxruntime", "onnx")}
-
 
 def open_export(path: Path, format: str, signature: str, threads: int | None = None) -> Run:
     """A function from named inputs to named outputs that runs one signature of an exported file."""

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import tensorflow as tf
 
-from tf_gan_zoo.config import closest, height_width
+from tf_gan_zoo.config import ImageSize, closest, height_width
 from tf_gan_zoo.endpoints import Endpoint, ServingFunction
+from tf_gan_zoo.gan import GAN
 
 FORMATS = {"tf_saved_model": "", "litert": ".tflite", "onnx": ".onnx"}
 QUANTIZATIONS = ("float16", "dynamic", "int8")
@@ -64,8 +65,9 @@ class Settings:
 
 
 def make_settings(
-    model, path, format, quantize, processing, batch_size, image_size, signatures
-) -> Settings:
+    model: GAN, path: str | Path, format: str, quantize: str | None, processing: bool, batch_size: int | None,
+    image_size: ImageSize | None, signatures: Sequence[str] | None,
+) -> Settings:  # fmt: skip
     """The checked settings of one export.
 
     Raises:

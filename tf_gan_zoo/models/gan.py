@@ -40,9 +40,8 @@ from tf_gan_zoo.config import (
 from tf_gan_zoo.gan import AdversarialGAN
 from tf_gan_zoo.layers import Maxout, SeededDropout
 from tf_gan_zoo.losses import non_saturating_discriminator_loss, non_saturating_generator_loss
-from tf_gan_zoo.optimizers import RisingMomentumSGD
+from tf_gan_zoo.optimizers import rising_momentum_sgd
 from tf_gan_zoo.registry import Paper, register
-from tf_gan_zoo.schedules import GeometricDecay
 
 #: Batches whose mean gives the generator's first bias.
 _NUM_BATCHES_FOR_MEAN = 100
@@ -114,11 +113,7 @@ class OriginalGAN(AdversarialGAN):
         return {"generator": build_generator(config), "discriminator": build_discriminator(config)}
 
     def make_optimizer(self, player: str) -> keras.optimizers.Optimizer:
-        c = self.config
-        rate = GeometricDecay(c.learning_rate, c.learning_rate_divisor, c.min_learning_rate)
-        epoch = max((c.steps_per_epoch or 1) // c.accumulation_steps, 1)
-        last = epoch * max(c.momentum_epochs, 2)
-        return RisingMomentumSGD(rate, c.momentum, c.final_momentum, first_update=epoch, last_update=last)
+        return rising_momentum_sgd(self.config)
 
     @property
     def batch_spec(self) -> BatchSpec:

@@ -37,6 +37,7 @@ from tf_gan_zoo.config import (
     PositiveFloat,
     PositiveInt,
     height_width,
+    num_halvings,
 )
 from tf_gan_zoo.gan import AdversarialGAN
 from tf_gan_zoo.losses import wasserstein_discriminator_loss as critic_loss
@@ -102,10 +103,7 @@ class WGANConfig(Config):
     @property
     def num_halvings(self) -> int:
         """How often both sides can be halved without falling below 4 pixels."""
-        size, count = height_width(self.image_size), 0
-        while all(side % 2 == 0 and side >= 8 for side in size):
-            size, count = tuple(side // 2 for side in size), count + 1
-        return count
+        return num_halvings(self.image_size)
 
     @property
     def base_size(self) -> tuple[int, int]:
