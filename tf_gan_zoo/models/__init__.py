@@ -1,5 +1,6 @@
 """The zoo's table of contents: importing this package registers every model."""
 
+from tf_gan_zoo.models.began import BEGAN
 from tf_gan_zoo.models.cgan import CGAN
 from tf_gan_zoo.models.cyclegan import CycleGAN
 from tf_gan_zoo.models.dcgan import DCGAN
@@ -12,6 +13,6 @@ from tf_gan_zoo.models.wgan import WGAN
 from tf_gan_zoo.models.wgan_gp import WGANGP
 
 __all__ = [
-    "CGAN", "CycleGAN", "DCGAN", "InfoGAN", "LSGAN", "OriginalGAN", "Pix2Pix", "SRGAN", "WGAN",
+    "BEGAN", "CGAN", "CycleGAN", "DCGAN", "InfoGAN", "LSGAN", "OriginalGAN", "Pix2Pix", "SRGAN", "WGAN",
     "WGANGP",
 ]  # fmt: skip
