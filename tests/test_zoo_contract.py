@@ -17,12 +17,14 @@ MODELS = [*PUBLIC, importlib.import_module("tf_gan_zoo.models._template").Templa
 
 #: Trainable weights at paper size, from the papers' tables (the docstrings say which variant).
 PAPER_COUNTS = {
+    "began": {"generator": 563_395, "discriminator": 4_011_651},
     "gan": {"generator": 2_503_984, "discriminator": 1_231_441},
     "cgan": {"generator": 2_413_984, "discriminator": 1_224_351},
     "lsgan": {"generator": 15_591_427, "discriminator": 4_333_441},
     "dcgan": {"generator": 18_885_760, "discriminator": 17_232_768},
     "wgan": {"generator": 3_576_704, "discriminator": 2_765_568},
     "wgan_gp": {"generator": 1_204_483, "discriminator": 1_053_825},
+    "acgan": {"generator": 12_737_859, "discriminator": 3_016_555},
     "infogan": {"generator": 6_652_481, "discriminator": 6_559_169, "recognition": 133_262},
     "pix2pix": {"generator": 54_414_019, "discriminator": 2_768_705},
     "cyclegan": {
@@ -30,6 +32,7 @@ PAPER_COUNTS = {
         "discriminator_a": 2_764_737, "discriminator_b": 2_764_737,
     },
     "srgan": {"generator": 1_550_659, "discriminator": 23_565_505},
+    "vae": {"encoder": 412_540, "generator": 403_284},
 }  # fmt: skip
 
 
