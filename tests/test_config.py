@@ -82,8 +82,8 @@ def test_names_are_taken_once():
 
 LEVELS = [
     {"_quiet", "accumulation", "batch_spec", "random", "layers", "losses", "penalties", "schedules"}
-    | {"cards", "config", "data", "fetch", "metrics", "npz", "optimizers", "published"},
-    {"networks", "conditional", "endpoints", "fitting", "gan", "registry"},
+    | {"cards", "config", "data", "fetch", "metrics", "npz", "optimizers", "published", "replicas"},
+    {"networks", "conditional", "encoding", "endpoints", "fitting", "gan", "registry"},
     {"models"},
     {"weights", "distribution", "zoo", "callbacks", "present", "latents"},
     {"train", "evaluation", "evaluation_callback", "export"},

@@ -1,5 +1,6 @@
 """The zoo's table of contents: importing this package registers every model."""
 
+from tf_gan_zoo.models.acgan import ACGAN
 from tf_gan_zoo.models.began import BEGAN
 from tf_gan_zoo.models.cgan import CGAN
 from tf_gan_zoo.models.cyclegan import CycleGAN
@@ -9,10 +10,11 @@ from tf_gan_zoo.models.infogan import InfoGAN
 from tf_gan_zoo.models.lsgan import LSGAN
 from tf_gan_zoo.models.pix2pix import Pix2Pix
 from tf_gan_zoo.models.srgan import SRGAN
+from tf_gan_zoo.models.vae import VAE
 from tf_gan_zoo.models.wgan import WGAN
 from tf_gan_zoo.models.wgan_gp import WGANGP
 
 __all__ = [
-    "BEGAN", "CGAN", "CycleGAN", "DCGAN", "InfoGAN", "LSGAN", "OriginalGAN", "Pix2Pix", "SRGAN", "WGAN",
-    "WGANGP",
+    "ACGAN", "BEGAN", "CGAN", "CycleGAN", "DCGAN", "InfoGAN", "LSGAN", "OriginalGAN", "Pix2Pix", "SRGAN", "VAE",
+    "WGAN", "WGANGP",
 ]  # fmt: skip

@@ -1,1 +1,1 @@
-"""Network builders shared by three or more models."""
+"""Network builders that several models share."""
