@@ -1,0 +1,43 @@
+"""Statistics over the global batch, from within one replica; gradients flow back to all replicas.
+
+Outside of a strategy, and with one replica, they are those of the batch at hand.
+"""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+
+def mean(value: tf.Tensor) -> tf.Tensor:
+    """The mean of a tensor over replicas."""
+    return value if count() == 1 else tf.distribute.get_replica_context().all_reduce("MEAN", value)
+
+
+def gather(value: tf.Tensor) -> tf.Tensor:
+    """Each replica's (batch, ...) tensor, one behind the other, the same on all replicas."""
+    if count() == 1:
+        return value
+    context = tf.distribute.get_replica_context()
+    place = tf.one_hot(context.replica_id_in_sync_group, count(), dtype=value.dtype)
+    # A sum in which all replicas but one have zeros: unlike all_gather's, its gradient is sure to be right.
+    placed = tf.reshape(place, (-1, *[1] * value.shape.rank)) * value[None]
+    return tf.reshape(context.all_reduce("SUM", placed), (-1, *value.shape[1:]))
+
+
+def masked_mean(values: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+    """This replica's share of the mean of the global batch's values that a mask picks; 0 if it picks none.
+
+    The mean over replicas of what they get is the mean over the picked values.
+
+    Args:
+        values: float32 (batch,).
+        mask: boolean (batch,).
+    """
+    picked = tf.cast(mask, values.dtype)
+    return tf.math.divide_no_nan(tf.reduce_sum(values * picked), mean(tf.reduce_sum(picked)))
+
+
+def count() -> int:
+    """How many replicas work on a step."""
+    context = tf.distribute.get_replica_context()
+    return context.num_replicas_in_sync if context else 1
