@@ -58,6 +58,7 @@ METRICS = {
     "class_entropy": Shown("entropy of classes (nats)", "↑"),
     "neighbour_distance": Shown("distance to nearest real picture", "↓"),
     "neighbour_accuracy": Shown("samples next to a picture of their class", "↑", True),
+    "class_accuracy": Shown("samples that a classifier finds to be of their class", "↑", True),
     "clustering_accuracy": Shown("clustering accuracy", "↑", True),
 }
 #: Numbers that are shown within another one's row, or only in the record.

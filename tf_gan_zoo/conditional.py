@@ -6,13 +6,16 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+import keras
 import numpy as np
+import tensorflow as tf
 
 from tf_gan_zoo import random
 from tf_gan_zoo.batch_spec import Field
 from tf_gan_zoo.endpoints import Endpoint
 from tf_gan_zoo.gan import AdversarialGAN
-from tf_gan_zoo.metrics import tasks
+from tf_gan_zoo.metrics import features, tasks
+from tf_gan_zoo.metrics.conditional import class_accuracy
 
 
 class LabelledGAN(AdversarialGAN):
@@ -31,6 +34,19 @@ class LabelledGAN(AdversarialGAN):
         """The field of `batch_spec` that the labels come in, if the model has classes."""
         classes = self.config.num_classes
         return {"labels": Field((), (0, classes - 1), "int32")} if classes else {}
+
+    def fakes(
+        self, purpose: str, count: int | tf.Tensor, training: bool
+    ) -> tuple[tf.Tensor, tf.Tensor | None]:
+        """`count` pictures of this step's draw called `purpose`, with their labels, drawn uniformly."""
+        latents, labels = self.latents(f"latents of {purpose}", count), None
+        if self.config.num_classes:
+            labels = self.random_integers(f"labels of {purpose}", (count,), self.config.num_classes)
+        return self.generator(_with_labels(labels, latents=latents), training=training), labels
+
+    def logits(self, images: tf.Tensor, labels: tf.Tensor | None, training: bool) -> tf.Tensor:
+        """What the discriminator says of pictures, with their labels if the model has classes."""
+        return self.discriminator(_with_labels(labels, images=images), training=training)
 
     def sample_inputs(self, num_samples: int, seed: int = 0, labels: Any = None) -> Any:
         """What the generator turns into `num_samples` samples; `generate` takes the same keywords.
@@ -64,14 +80,42 @@ class LabelledGAN(AdversarialGAN):
         return {"generate": dataclasses.replace(generate, notes=notes)}
 
     def measure(self, examples: Mapping[str, np.ndarray]) -> dict[str, float]:
-        """Class coverage of samples and, with classes, how many look most like a picture of their class."""
+        """Class coverage of samples and, with classes, how many of them are of the class asked for.
+
+        `neighbour_accuracy` goes by the nearest example, `class_accuracy` by the zoo's classifier of these
+        data, where it has one.
+        """
         results = super().measure(examples)
         if results and self.config.num_classes:
             labels = np.asarray(examples["labels"])
             samples = self.generate(len(labels), seed=0, labels=labels)
             nearest, _ = tasks.nearest_neighbours(samples, examples["images"])
             results["neighbour_accuracy"] = float((labels[nearest] == labels).mean())
+            results.update(self._class_accuracy(samples, labels))
         return results
+
+    def _class_accuracy(self, samples: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+        name = features.automatic(self.config.data)
+        if name not in features.PACKAGED or features.PACKAGED[name].num_classes != self.config.num_classes:
+            return {}
+        low, high = self.output_range
+        scaled = (np.clip(samples, low, high) - low) / (high - low) * 2.0 - 1.0
+        return {"class_accuracy": class_accuracy(scaled, labels, features.get_extractor(name))}
+
+
+def network_inputs(num_classes: int | None, **shapes: tuple[int, ...]) -> dict[str, keras.KerasTensor]:
+    """Inputs of a network by name, and "labels", int32 (batch,), where there are classes."""
+    inputs = {name: keras.Input(shape, name=name) for name, shape in shapes.items()}
+    return {**inputs, "labels": keras.Input((), dtype="int32", name="labels")} if num_classes else inputs
+
+
+def network_of(inputs: Mapping[str, keras.KerasTensor], output: keras.KerasTensor, name: str) -> keras.Model:
+    """The network from inputs of `network_inputs`; without classes it takes the one tensor alone."""
+    return keras.Model(dict(inputs) if "labels" in inputs else next(iter(inputs.values())), output, name=name)
+
+
+def _with_labels(labels: tf.Tensor | None, **inputs: tf.Tensor) -> Any:
+    return next(iter(inputs.values())) if labels is None else {**inputs, "labels": labels}
 
 
 def checked_labels(labels: Any, count: int, num_classes: int | None) -> np.ndarray:

@@ -5,7 +5,24 @@ from __future__ import annotations
 import numpy as np
 
 from tf_gan_zoo.metrics import classifier
+from tf_gan_zoo.metrics.features import FeatureExtractor
 from tf_gan_zoo.metrics.frechet import checked_pair, frechet_distance
+
+
+def class_accuracy(images: np.ndarray, labels: np.ndarray, extractor: FeatureExtractor) -> float:
+    """Part of generated pictures that a classifier of real ones takes for the class they were made for.
+
+    Args:
+        images: (count, height, width, channels) in [-1, 1].
+        labels: integers (count,).
+        extractor: its probabilities name the class.
+
+    Raises:
+        ValueError: if the labels do not fit.
+    """
+    labels = _checked_labels(labels, len(images))
+    _, probabilities = extractor(images)
+    return float((probabilities.argmax(axis=1) == labels).mean())
 
 
 def classwise_frechet_distance(
