@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_gan_zoo.data import images as imaging
+from tf_gan_zoo.data.few_labels import hide_labels
 from tf_gan_zoo.data.images import Fit, Size
 from tf_gan_zoo.data.pipeline import BatchPlan, Domain, Pipeline
 from tf_gan_zoo.data.sources import (
@@ -39,6 +40,9 @@ class ImageOptions:
             and keeps the middle, "random" keeps a random part while training, "resize" squeezes.
         scale: Factor between the two resolutions of "super_resolution".
         direction: "a_to_b", or "b_to_a" to swap inputs and targets of "paired".
+        labelled_per_class: Training pictures of each class, drawn by `seed`, that keep their label
+            in "labelled"; all pictures come with label -1, and these few are repeated until they
+            are half of an epoch.
     """
 
     flip: bool = False
@@ -46,9 +50,11 @@ class ImageOptions:
     crop: str = "center"
     scale: int = 4
     direction: str = "a_to_b"
+    labelled_per_class: int | None = None
 
 
 _IMAGE_OPTIONS = tuple(field.name for field in dataclasses.fields(ImageOptions))
+_OPTION_OF_VIEW = {"scale": "super_resolution", "direction": "paired", "labelled_per_class": "labelled"}
 
 
 def load_dataset(
@@ -151,10 +157,14 @@ def _build(
     """In memory or file by file, or, for an encoded stream that does not fit, streamed."""
     if source.stream:
         if not all(stream.fits(fit, cache) for stream in source.stream.values()):
-            return _streamed(name, source, plan, fit)
+            return _streamed(name, source, plan, fit, shared)
         source = _gathered(source, fit)
     source = _complete(source, name, plan.view, shared)
     domains, values = _domains(name, source, fit, strict, cache)
+    if shared.labelled_per_class is not None and plan.training:
+        domains["images"], values["labels"] = hide_labels(
+            name, domains["images"], values["labels"], shared.labelled_per_class, plan.seed
+        )
     plan = dataclasses.replace(plan, image_size=plan.image_size or _common_size(domains))
     return Pipeline(name, plan, domains, values, source.label_names, source.independent)
 
@@ -168,10 +178,14 @@ def _gathered(source: Source, fit: Fit) -> Source:
     return dataclasses.replace(source, images=images, values=values, stream=None)
 
 
-def _streamed(name: str, source: Source, plan: BatchPlan, fit: Fit) -> StreamedPipeline:
-    if plan.view == "unpaired":
+def _streamed(
+    name: str, source: Source, plan: BatchPlan, fit: Fit, shared: ImageOptions
+) -> StreamedPipeline:
+    few_labels = shared.labelled_per_class is not None and plan.training
+    if plan.view == "unpaired" or few_labels:
+        what = "labelled_per_class" if few_labels else "view='unpaired'"
         raise DatasetError(
-            f"{name!r} is too large to be kept in memory, which view='unpaired' needs. Give a "
+            f"{name!r} is too large to be kept in memory, which {what} needs. Give a "
             f"smaller image_size, or cache=True to keep it anyway."
         )
     stream = source.stream["images"]
@@ -217,7 +231,7 @@ def _split_options(name: str, view: str, options: dict) -> tuple[ImageOptions, d
     kind = name.partition(":")[0]
     check_options(kind, options, [*source_options(kind), *_IMAGE_OPTIONS])
     shared = ImageOptions(**{k: v for k, v in options.items() if k in _IMAGE_OPTIONS})
-    for option, only in (("scale", "super_resolution"), ("direction", "paired")):
+    for option, only in _OPTION_OF_VIEW.items():
         if option in options and view != only:
             raise DatasetError(f"The option {option!r} is for view={only!r}; here it is {view!r}.")
     _check_choice("crop", shared.crop, CROPS)
