@@ -25,14 +25,18 @@ PAPER_COUNTS = {
     "wgan": {"generator": 3_576_704, "discriminator": 2_765_568},
     "wgan_gp": {"generator": 1_204_483, "discriminator": 1_053_825},
     "acgan": {"generator": 12_737_859, "discriminator": 3_016_555},
+    "improved_gan": {"generator": 4_933_382, "discriminator": 1_406_804},
     "infogan": {"generator": 6_652_481, "discriminator": 6_559_169, "recognition": 133_262},
     "pix2pix": {"generator": 54_414_019, "discriminator": 2_768_705},
     "cyclegan": {
         "generator_ab": 11_378_179, "generator_ba": 11_378_179,
         "discriminator_a": 2_764_737, "discriminator_b": 2_764_737,
     },
+    "sngan": {"generator": 4_276_739, "discriminator": 1_053_824},
     "srgan": {"generator": 1_550_659, "discriminator": 23_565_505},
+    "ppgn": {"generator": 56_097_891, "discriminator": 6_129_473, "encoder": 0},
     "vae": {"encoder": 412_540, "generator": 403_284},
+    "vae_gan": {"encoder": 35_112_768, "generator": 4_693_155, "discriminator": 10_953_857},
 }  # fmt: skip
 
 

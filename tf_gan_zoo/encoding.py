@@ -48,6 +48,31 @@ class EncodingGAN(AdversarialGAN):
         """
         return np.asarray(self.run(self.encode(images, batch_size), batch_size))
 
+    def attribute_vector(self, images: Any, shown: Any, batch_size: int = 64) -> np.ndarray:
+        """The mean latents of pictures that show something minus those of pictures that do not.
+
+        Added to a picture's latents it puts the attribute into the picture, subtracted it takes it away.
+
+        Args:
+            images: pictures, as for `encode`.
+            shown: whether each picture shows it, booleans (count,).
+            batch_size: pictures per call of the network.
+
+        Returns:
+            float32 (latent_size,).
+
+        Raises:
+            ValueError: if `shown` does not fit, or is the same for all pictures.
+        """
+        latents, shown = self.encode(images, batch_size), np.asarray(shown)
+        if shown.shape != (len(latents),) or shown.dtype != bool:
+            raise ValueError(
+                f"shown: expected booleans of shape ({len(latents)},), got {shown.dtype} {shown.shape}."
+            )
+        if shown.all() or not shown.any():
+            raise ValueError("shown: expected pictures with the attribute and pictures without it.")
+        return latents[shown].mean(axis=0) - latents[~shown].mean(axis=0)
+
     def _encoded(self, images: Any, batch_size: int) -> dict[str, np.ndarray]:
         """All outputs of the encoder by name."""
         images = checked_images(images, self.batch_spec["images"])

@@ -6,15 +6,19 @@ from tf_gan_zoo.models.cgan import CGAN
 from tf_gan_zoo.models.cyclegan import CycleGAN
 from tf_gan_zoo.models.dcgan import DCGAN
 from tf_gan_zoo.models.gan import OriginalGAN
+from tf_gan_zoo.models.improved_gan import ImprovedGAN
 from tf_gan_zoo.models.infogan import InfoGAN
 from tf_gan_zoo.models.lsgan import LSGAN
 from tf_gan_zoo.models.pix2pix import Pix2Pix
+from tf_gan_zoo.models.ppgn import PPGN
+from tf_gan_zoo.models.sngan import SNGAN
 from tf_gan_zoo.models.srgan import SRGAN
 from tf_gan_zoo.models.vae import VAE
+from tf_gan_zoo.models.vae_gan import VAEGAN
 from tf_gan_zoo.models.wgan import WGAN
 from tf_gan_zoo.models.wgan_gp import WGANGP
 
 __all__ = [
-    "ACGAN", "BEGAN", "CGAN", "CycleGAN", "DCGAN", "InfoGAN", "LSGAN", "OriginalGAN", "Pix2Pix", "SRGAN", "VAE",
-    "WGAN", "WGANGP",
+    "ACGAN", "BEGAN", "CGAN", "CycleGAN", "DCGAN", "ImprovedGAN", "InfoGAN", "LSGAN", "OriginalGAN",
+    "PPGN", "Pix2Pix", "SRGAN", "VAE", "VAEGAN", "WGAN", "WGANGP",
 ]  # fmt: skip
