@@ -26,6 +26,7 @@ PAPER_COUNTS = {
     "wgan_gp": {"generator": 1_204_483, "discriminator": 1_053_825},
     "acgan": {"generator": 12_737_859, "discriminator": 3_016_555},
     "improved_gan": {"generator": 4_933_382, "discriminator": 1_406_804},
+    "progan": {"generator": 23_079_115, "discriminator": 23_087_249},
     "infogan": {"generator": 6_652_481, "discriminator": 6_559_169, "recognition": 133_262},
     "pix2pix": {"generator": 54_414_019, "discriminator": 2_768_705},
     "cyclegan": {
