@@ -39,3 +39,14 @@ def least_squares_discriminator_loss(real_logits: tf.Tensor, fake_logits: tf.Ten
     """E (D(x) - 1)^2 + E D(G(z))^2 (Mao et al. 2017 with a = 0, b = 1, without the factor 1/2)."""
     real, fake = tf.cast(real_logits, tf.float32), tf.cast(fake_logits, tf.float32)
     return tf.reduce_mean(tf.square(real - 1.0)) + tf.reduce_mean(tf.square(fake))
+
+
+def hinge_generator_loss(fake_logits: tf.Tensor) -> tf.Tensor:
+    """-E D(G(z)) (Lim and Ye 2017; Miyato et al. 2018, equation 17)."""
+    return -tf.reduce_mean(tf.cast(fake_logits, tf.float32))
+
+
+def hinge_discriminator_loss(real_logits: tf.Tensor, fake_logits: tf.Tensor) -> tf.Tensor:
+    """E max(0, 1 - D(x)) + E max(0, 1 + D(G(z))) (Lim and Ye 2017; Miyato et al. 2018, equation 16)."""
+    real, fake = tf.cast(real_logits, tf.float32), tf.cast(fake_logits, tf.float32)
+    return tf.reduce_mean(tf.nn.relu(1.0 - real)) + tf.reduce_mean(tf.nn.relu(1.0 + fake))

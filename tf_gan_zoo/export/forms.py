@@ -11,6 +11,7 @@ layers, which are faster there.
 | UpSampling2D, nearest, factor 2 | TILE, not delegated | CONCATENATION and DEPTH_TO_SPACE |
 
 Batch normalisation behind a linear layer goes into that layer's weights, before integers make it inexact.
+Spectral normalisation goes there, too: what is exported has plain layers with the normalised weights.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ def mobile_form(network: keras.Model, bounded: bool = False) -> keras.Model:
     """
     if not network.inputs:  # a subclass of Model, which cannot be cloned layer by layer
         return network
+    network = plain_form(network)
     folds = _batch_norms(network) + (_last_activations(network) if bounded else [])
     replaced = {follower.name: _remainder(follower) for _, follower in folds}
     changes: dict[str, dict[str, Any]] = {}
@@ -66,8 +68,28 @@ def in_float32(network: keras.Model) -> keras.Model:
     policies = {layer.dtype_policy.compute_dtype for layer in network._flatten_layers()}
     if policies == {"float32"} or not network.inputs:
         return network
+    network = plain_form(network)
     copy = keras.models.clone_model(network, clone_function=_float32_layer)
     copy.set_weights(network.get_weights())
+    return copy
+
+
+def plain_form(network: keras.Model) -> keras.Model:
+    """The network itself, or a copy whose layers are replaced by their `plain` forms where they have one.
+
+    Such a layer computes the weights it uses from those it has, like spectral normalisation.
+    """
+    if not any(hasattr(layer, "plain") for layer in network.layers):
+        return network
+
+    def clone_layer(layer: layers.Layer) -> layers.Layer:
+        return layer.plain() if hasattr(layer, "plain") else type(layer).from_config(layer.get_config())
+
+    copy = keras.models.clone_model(network, clone_function=clone_layer)
+    for layer in network.layers:
+        if layer.weights:
+            values = layer.plain_weights() if hasattr(layer, "plain") else layer.get_weights()
+            copy.get_layer(layer.name).set_weights(values)
     return copy
 
 

@@ -2,11 +2,14 @@
 
 from tf_gan_zoo.layers.batch_statistics_norm import BatchStatisticsNormalization
 from tf_gan_zoo.layers.conditional_batch_norm import ConditionalBatchNormalization
+from tf_gan_zoo.layers.equalized import EqualizedConv2D, EqualizedDense
 from tf_gan_zoo.layers.image_pool import ImagePool
 from tf_gan_zoo.layers.instance_norm import InstanceNormalization
 from tf_gan_zoo.layers.maxout import Maxout
 from tf_gan_zoo.layers.minibatch_discrimination import MinibatchDiscrimination
+from tf_gan_zoo.layers.minibatch_stddev import MinibatchStddev
 from tf_gan_zoo.layers.one_hot import OneHot
+from tf_gan_zoo.layers.pixel_norm import PixelNorm
 from tf_gan_zoo.layers.reflection_padding import ReflectionPadding2D
 from tf_gan_zoo.layers.seeded_dropout import SeededDropout
 from tf_gan_zoo.layers.seeded_noise import SeededGaussianNoise
@@ -27,11 +30,15 @@ from tf_gan_zoo.layers.zero import Zero
 __all__ = [
     "BatchStatisticsNormalization",
     "ConditionalBatchNormalization",
+    "EqualizedConv2D",
+    "EqualizedDense",
     "ImagePool",
     "InstanceNormalization",
     "Maxout",
     "MinibatchDiscrimination",
+    "MinibatchStddev",
     "OneHot",
+    "PixelNorm",
     "ReferenceBatch",
     "ReflectionPadding2D",
     "SeededDropout",

@@ -12,6 +12,7 @@ from tf_gan_zoo.models.lsgan import LSGAN
 from tf_gan_zoo.models.pix2pix import Pix2Pix
 from tf_gan_zoo.models.ppgn import PPGN
 from tf_gan_zoo.models.sngan import SNGAN
+from tf_gan_zoo.models.progan import ProGAN
 from tf_gan_zoo.models.srgan import SRGAN
 from tf_gan_zoo.models.vae import VAE
 from tf_gan_zoo.models.vae_gan import VAEGAN
@@ -19,6 +20,6 @@ from tf_gan_zoo.models.wgan import WGAN
 from tf_gan_zoo.models.wgan_gp import WGANGP
 
 __all__ = [
-    "ACGAN", "BEGAN", "CGAN", "CycleGAN", "DCGAN", "ImprovedGAN", "InfoGAN", "LSGAN", "OriginalGAN",
-    "PPGN", "Pix2Pix", "SRGAN", "VAE", "VAEGAN", "WGAN", "WGANGP",
+    "ACGAN", "BEGAN", "CGAN", "CycleGAN", "DCGAN", "ImprovedGAN", "InfoGAN", "LSGAN", "OriginalGAN", "PPGN",
+    "Pix2Pix", "SNGAN", "ProGAN", "SRGAN", "VAE", "VAEGAN", "WGAN", "WGANGP",
 ]  # fmt: skip
