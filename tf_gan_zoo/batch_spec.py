@@ -141,7 +141,9 @@ class BatchSpec(dict[str, Field]):
         least, most = float(value.min()), float(value.max())
         if least < low - _RANGE_SLACK or most > high + _RANGE_SLACK:
             hint = f"Rescale the values to [{low:g}, {high:g}]."
-            if least >= 0 and most > 2:
+            if self[name].dtype == "int32":
+                hint = f"Use integers from {low:g} to {high:g}."
+            elif least >= 0 and most > 2:
                 hint = f"They look like 0..255: use {_rescaling('x', (low, high))}."
             raise BatchError(self._text(name, f"values from {least:g} to {most:g}", hint))
 

@@ -25,16 +25,17 @@ def gather(value: tf.Tensor) -> tf.Tensor:
 
 
 def masked_mean(values: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
-    """This replica's share of the mean of the global batch's values that a mask picks; 0 if it picks none.
+    """This replica's share of the mean over the examples that a mask picks; 0 if it picks none.
 
-    The mean over replicas of what they get is the mean over the picked values.
+    The mean over replicas of what they get is the mean over the picked examples of the global batch.
 
     Args:
-        values: float32 (batch,).
+        values: float32 (batch, ...).
         mask: boolean (batch,).
     """
     picked = tf.cast(mask, values.dtype)
-    return tf.math.divide_no_nan(tf.reduce_sum(values * picked), mean(tf.reduce_sum(picked)))
+    total = tf.tensordot(picked, values, 1)
+    return tf.math.divide_no_nan(total, mean(tf.reduce_sum(picked)))
 
 
 def count() -> int:

@@ -74,6 +74,13 @@ class _WeightNorm(keras.layers.Layer):
             self.bias.assign(shift)
         return outputs * tf.cast(scale, outputs.dtype) + tf.cast(shift, outputs.dtype)
 
+    # Keras's layers save kernel and bias by themselves, in forms for quantisation, and would forget the gain.
+    def save_own_variables(self, store: Any) -> None:
+        keras.layers.Layer.save_own_variables(self, store)
+
+    def load_own_variables(self, store: Any) -> None:
+        keras.layers.Layer.load_own_variables(self, store)
+
     def get_config(self) -> dict[str, Any]:
         own = {"trainable_gain": self.trainable_gain, "initial_std": self.initial_std}
         return {**super().get_config(), **own}
