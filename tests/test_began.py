@@ -73,7 +73,7 @@ def test_players_move_along_their_own_gradients_from_one_point():
 
 @pytest.mark.parametrize("gamma", [0.3, 0.7])
 def test_the_balance_settles_at_gamma(gamma):
-    model = tiny("began", diversity_ratio=gamma, balance_rate=0.02, learning_rate=2e-3, plateau_steps=None)
+    model = tiny("began", diversity_ratio=gamma, balance_rate=0.1, learning_rate=2e-3, plateau_steps=None)
     rng = np.random.default_rng(0)
     clouds = tf.image.resize(rng.uniform(-1, 1, (64, 4, 4, 1)), (16, 16), "bicubic")
     images = tf.clip_by_value(clouds, -1.0, 1.0).numpy()

@@ -17,6 +17,7 @@ MODELS = [*PUBLIC, importlib.import_module("tf_gan_zoo.models._template").Templa
 
 #: Trainable weights at paper size, from the papers' tables (the docstrings say which variant).
 PAPER_COUNTS = {
+    "fgan": {"generator": 2_508_784, "discriminator": 246_481},
     "began": {"generator": 563_395, "discriminator": 4_011_651},
     "gan": {"generator": 2_503_984, "discriminator": 1_231_441},
     "cgan": {"generator": 2_413_984, "discriminator": 1_224_351},
@@ -33,6 +34,7 @@ PAPER_COUNTS = {
         "generator_ab": 11_378_179, "generator_ba": 11_378_179,
         "discriminator_a": 2_764_737, "discriminator_b": 2_764_737,
     },
+    "sagan": {"generator": 42_017_412, "discriminator": 39_448_258},
     "sngan": {"generator": 4_276_739, "discriminator": 1_053_824},
     "srgan": {"generator": 1_550_659, "discriminator": 23_565_505},
     "ppgn": {"generator": 56_097_891, "discriminator": 6_129_473, "encoder": 0},

@@ -5,14 +5,16 @@ from tf_gan_zoo.models.began import BEGAN
 from tf_gan_zoo.models.cgan import CGAN
 from tf_gan_zoo.models.cyclegan import CycleGAN
 from tf_gan_zoo.models.dcgan import DCGAN
+from tf_gan_zoo.models.fgan import FGAN
 from tf_gan_zoo.models.gan import OriginalGAN
 from tf_gan_zoo.models.improved_gan import ImprovedGAN
 from tf_gan_zoo.models.infogan import InfoGAN
 from tf_gan_zoo.models.lsgan import LSGAN
 from tf_gan_zoo.models.pix2pix import Pix2Pix
 from tf_gan_zoo.models.ppgn import PPGN
-from tf_gan_zoo.models.sngan import SNGAN
 from tf_gan_zoo.models.progan import ProGAN
+from tf_gan_zoo.models.sagan import SAGAN
+from tf_gan_zoo.models.sngan import SNGAN
 from tf_gan_zoo.models.srgan import SRGAN
 from tf_gan_zoo.models.vae import VAE
 from tf_gan_zoo.models.vae_gan import VAEGAN
@@ -20,6 +22,7 @@ from tf_gan_zoo.models.wgan import WGAN
 from tf_gan_zoo.models.wgan_gp import WGANGP
 
 __all__ = [
-    "ACGAN", "BEGAN", "CGAN", "CycleGAN", "DCGAN", "ImprovedGAN", "InfoGAN", "LSGAN", "OriginalGAN", "PPGN",
-    "Pix2Pix", "SNGAN", "ProGAN", "SRGAN", "VAE", "VAEGAN", "WGAN", "WGANGP",
+    "ACGAN", "BEGAN", "CGAN", "CycleGAN", "DCGAN", "FGAN", "ImprovedGAN", "InfoGAN", "LSGAN",
+    "OriginalGAN", "Pix2Pix", "PPGN", "ProGAN", "SAGAN", "SNGAN", "SRGAN", "VAE", "VAEGAN", "WGAN",
+    "WGANGP",
 ]  # fmt: skip
