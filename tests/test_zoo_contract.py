@@ -38,6 +38,7 @@ PAPER_COUNTS = {
     "sngan": {"generator": 4_276_739, "discriminator": 1_053_824},
     "srgan": {"generator": 1_550_659, "discriminator": 23_565_505},
     "ppgn": {"generator": 56_097_891, "discriminator": 6_129_473, "encoder": 0},
+    "bigan": {"generator": 1_902_592, "encoder": 1_902_592, "discriminator": 1_903_616},
     "vae": {"encoder": 412_540, "generator": 403_284},
     "vae_gan": {"encoder": 35_112_768, "generator": 4_693_155, "discriminator": 10_953_857},
 }  # fmt: skip

@@ -2,6 +2,7 @@
 
 from tf_gan_zoo.models.acgan import ACGAN
 from tf_gan_zoo.models.began import BEGAN
+from tf_gan_zoo.models.bigan import BiGAN
 from tf_gan_zoo.models.cgan import CGAN
 from tf_gan_zoo.models.cyclegan import CycleGAN
 from tf_gan_zoo.models.dcgan import DCGAN
@@ -22,7 +23,7 @@ from tf_gan_zoo.models.wgan import WGAN
 from tf_gan_zoo.models.wgan_gp import WGANGP
 
 __all__ = [
-    "ACGAN", "BEGAN", "CGAN", "CycleGAN", "DCGAN", "FGAN", "ImprovedGAN", "InfoGAN", "LSGAN",
-    "OriginalGAN", "Pix2Pix", "PPGN", "ProGAN", "SAGAN", "SNGAN", "SRGAN", "VAE", "VAEGAN", "WGAN",
-    "WGANGP",
+    "ACGAN", "BEGAN", "BiGAN", "CGAN", "CycleGAN", "DCGAN", "FGAN", "ImprovedGAN", "InfoGAN",
+    "LSGAN", "OriginalGAN", "PPGN", "Pix2Pix", "ProGAN", "SAGAN", "SNGAN", "SRGAN", "VAE", "VAEGAN",
+    "WGAN", "WGANGP",
 ]  # fmt: skip
