@@ -135,6 +135,7 @@ def test_training_makes_reconstructions_beat_the_mean_picture():
 ])  # fmt: skip
 def test_convolutions_train(overrides):
     model = tiny("vae", **{**CONV, **overrides})
+    model.compile(run_eagerly=True)
     history = model.fit(make_dataset(model, 2), verbose=0).history
     assert np.isfinite(history["elbo"]).all()
     assert model.generate(2).shape == (2, *model.batch_spec["images"].shape)

@@ -78,6 +78,42 @@ class GeometricDecay(keras.optimizers.schedules.LearningRateSchedule):
 
 
 @keras.saving.register_keras_serializable("tf_gan_zoo")
+class ExponentialTail(keras.optimizers.schedules.LearningRateSchedule):
+    """Constant for `constant_steps`, then falling by the same factor with every update, then constant.
+
+    Args:
+        initial_learning_rate: rate at the beginning.
+        constant_steps: updates at that rate, 0 or more.
+        decay_steps: updates in which it falls, at least 1.
+        final_factor: what is left of the rate at the end, above 0.
+
+    Raises:
+        ValueError: for numbers outside of these limits.
+    """
+
+    def __init__(
+        self, initial_learning_rate: float, constant_steps: int, decay_steps: int, final_factor: float
+    ) -> None:
+        super().__init__()
+        if constant_steps < 0 or decay_steps < 1 or not final_factor > 0:
+            raise ValueError(
+                "ExponentialTail needs constant_steps >= 0, decay_steps >= 1 and final_factor > 0, "
+                f"got {constant_steps}, {decay_steps} and {final_factor}."
+            )
+        self.initial_learning_rate, self.final_factor = initial_learning_rate, final_factor
+        self.constant_steps, self.decay_steps = constant_steps, decay_steps
+
+    def __call__(self, step: int | tf.Tensor) -> tf.Tensor:
+        passed = (tf.cast(step, tf.float32) - self.constant_steps) / self.decay_steps
+        exponent = math.log(self.final_factor) * tf.clip_by_value(passed, 0.0, 1.0)
+        return self.initial_learning_rate * tf.exp(exponent)
+
+    def get_config(self) -> dict[str, Any]:
+        names = ("initial_learning_rate", "constant_steps", "decay_steps", "final_factor")
+        return {name: getattr(self, name) for name in names}
+
+
+@keras.saving.register_keras_serializable("tf_gan_zoo")
 class Stretched(keras.optimizers.schedules.LearningRateSchedule):
     """A schedule for an optimizer that counts one update where `factor` training steps have passed."""
 
