@@ -33,16 +33,18 @@ class GradientAccumulator(keras.layers.Layer):
         self.count = self.add_weight(
             shape=(), dtype="int32", name="count", aggregation="only_first_replica", **kept
         )
+        self._ids = [id(v) for v in variables]
         self.sums = [self.add_weight(shape=v.shape, name=f"sum_{i}", **kept) for i, v in enumerate(variables)]
         self.built = True
 
     def update(
-        self, gradients: Sequence[tf.Tensor], apply: Callable[[list[tf.Tensor]], None],
-        when: tf.Tensor | None = None,
+        self, variables: Sequence[keras.Variable], gradients: Sequence[tf.Tensor],
+        apply: Callable[[list[tf.Tensor]], None], when: tf.Tensor | None = None,
     ) -> None:  # fmt: skip
         """Adds this replica's gradients; calls `apply` with its share of the mean at every last batch.
 
         Args:
+            variables: those of the player that take part, the same in all steps of one update.
             gradients: one per variable; their sum over replicas is the batch's gradient.
             apply: takes gradients whose sum over replicas is to be applied.
             when: at the last batch, only apply if this holds in all replicas; the sums begin anew anyway.
@@ -50,13 +52,14 @@ class GradientAccumulator(keras.layers.Layer):
         context = tf.distribute.get_replica_context()
         replicas = context.num_replicas_in_sync
         totals = context.all_reduce("SUM", list(gradients)) if replicas > 1 else gradients
-        for total, gradient in zip(self.sums, totals):
+        sums = [self.sums[self._ids.index(id(v))] for v in variables]
+        for total, gradient in zip(sums, totals):
             total.assign_add(tf.cast(gradient, total.dtype))
         self.count.assign((self.count.value + 1) % self.steps)
 
         is_last = tf.equal(self.count.value, 0)
         due = is_last if when is None else is_last & when
-        means = [tf.convert_to_tensor(total.value) / (self.steps * replicas) for total in self.sums]
+        means = [tf.convert_to_tensor(total.value) / (self.steps * replicas) for total in sums]
         apply_if(due, means, apply)
         apply_if(is_last, [], self._reset)
 

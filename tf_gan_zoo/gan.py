@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar
@@ -101,8 +101,11 @@ class GAN(keras.Model):
         return {name: (name,) for name in self._network_names}
 
     @property
-    def ema_decays(self) -> dict[str, float]:
-        """Network name -> decay, for networks whose averaged weights are kept as NAME_ema."""
+    def ema_decays(self) -> dict[str, float | tf.Tensor]:
+        """Network name -> decay, for networks whose averaged weights are kept as NAME_ema.
+
+        A decay may be a scalar tensor that depends on `self.step`.
+        """
         return {}
 
     @property
@@ -157,6 +160,10 @@ class GAN(keras.Model):
         """The trainable variables of one player, those of its networks only."""
         names = self.players[player]
         return [v for name in names for v in getattr(self, name).trainable_variables]
+
+    def updated_variables(self, player: str) -> list[keras.Variable]:
+        """Those of `player_variables` that take part in the current phase: all, unless a network grows."""
+        return self.player_variables(player)
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """Runs the public network."""
@@ -323,7 +330,7 @@ class GAN(keras.Model):
         Raises:
             ValueError: if a variable of the player has no gradient (raised while tracing).
         """
-        optimizer, variables = self.player_optimizer(player), self.player_variables(player)
+        optimizer, variables = self.player_optimizer(player), self.updated_variables(player)
         context = tf.distribute.get_replica_context()
         replicas = context.num_replicas_in_sync
         # Keras sums gradients over replicas: each contributes its share of the global mean.
@@ -332,7 +339,7 @@ class GAN(keras.Model):
         _require_gradients(player, variables, gradients)
         if self.config.accumulation_steps > 1:
             accumulator = getattr(self, f"{player}_accumulator")
-            accumulator.update(gradients, lambda means: self._apply(player, means, variables), when)
+            accumulator.update(variables, gradients, lambda m: self._apply(player, m, variables), when)
             return
         if isinstance(optimizer, keras.optimizers.LossScaleOptimizer) and replicas > 1:
             # It looks for overflow in its own replica's gradients: give every replica the same ones.
@@ -345,17 +352,19 @@ class GAN(keras.Model):
     def _apply(self, player: str, gradients: Sequence[tf.Tensor], variables: Sequence) -> None:
         self.player_optimizer(player).apply(gradients, variables)
         for name in self.players[player]:
-            self._update_ema(name)
+            self._update_ema(name, {id(v) for v in variables})
 
-    def _update_ema(self, name: str) -> None:
+    def _update_ema(self, name: str, updated: Container[int]) -> None:
         if f"{name}_ema" not in self._ema_names:
             return
         decay = self.ema_decays[name]
         averaged, current = getattr(self, f"{name}_ema"), getattr(self, name)
         for mean, value in zip(averaged.variables, current.variables):
+            if value.trainable and id(value) not in updated:
+                continue
             # Averages follow trained weights slowly; statistics such as batch norm's are copied.
-            rate = decay if value.trainable and mean.dtype == "float32" else 0.0
-            mean.assign(rate * mean + (1.0 - rate) * value if rate else value)
+            follows = value.trainable and mean.dtype == "float32"
+            mean.assign(decay * mean + (1.0 - decay) * value if follows else value)
 
     def _share_statistics(self) -> None:
         """Makes batch-norm statistics and the like the mean over replicas, which else keep their own."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -56,6 +57,51 @@ class RisingMomentumSGD(keras.optimizers.SGD):
     def get_config(self) -> dict[str, Any]:
         own = ("final_momentum", "first_update", "last_update")
         return {**super().get_config(), **{name: getattr(self, name) for name in own}}
+
+
+@keras.saving.register_keras_serializable("tf_gan_zoo")
+class RestartedAdam(keras.optimizers.Adam):
+    """Adam that begins anew at given updates: its moments count as 0, its bias correction as at the start.
+
+    Which updates those are follows from the count of updates alone, so an interrupted run needs nothing
+    besides it. All variables must take part in the update at a restart or never again.
+
+    Args:
+        learning_rate: number or schedule; it does not begin anew.
+        restarts: counts of updates, rising, before which it does.
+        **kwargs: of `keras.optimizers.Adam`.
+
+    Raises:
+        ValueError: for AMSGrad, or restarts that do not rise or are not above 0.
+    """
+
+    def __init__(self, learning_rate: Any = 1e-3, restarts: Sequence[int] = (), **kwargs: Any) -> None:
+        super().__init__(learning_rate, **kwargs)
+        self.restarts = tuple(restarts)
+        if self.amsgrad or any(b <= a for a, b in zip((0, *self.restarts), self.restarts)):
+            raise ValueError(f"RestartedAdam needs rising restarts above 0, no amsgrad; got {restarts}.")
+
+    def updates_since_restart(self, update: int | tf.Tensor) -> tf.Tensor:
+        """0 at a restart, after `update` updates in all."""
+        first = tf.constant([0, *self.restarts], tf.int64)
+        update = tf.cast(update, tf.int64)
+        return update - tf.reduce_max(tf.where(first <= update, first, 0))
+
+    def update_step(self, gradient: tf.Tensor, variable: keras.Variable, learning_rate: tf.Tensor) -> None:
+        index, since = self._get_variable_index(variable), self.updates_since_restart(self.iterations.value)
+        gradient, rate = tf.cast(gradient, variable.dtype), tf.cast(learning_rate, variable.dtype)
+        kept = tf.cast(since > 0, variable.dtype)
+        count = tf.cast(since + 1, variable.dtype)
+        m, v = self._momentums[index], self._velocities[index]
+        new_m = self.beta_1 * kept * tf.convert_to_tensor(m) + (1.0 - self.beta_1) * gradient
+        new_v = self.beta_2 * kept * tf.convert_to_tensor(v) + (1.0 - self.beta_2) * tf.square(gradient)
+        rate *= tf.sqrt(1.0 - self.beta_2**count) / (1.0 - self.beta_1**count)
+        self.assign(m, new_m)
+        self.assign(v, new_v)
+        self.assign_sub(variable, rate * new_m / (tf.sqrt(new_v) + self.epsilon))
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "restarts": list(self.restarts)}
 
 
 def rising_momentum_sgd(config: Config) -> RisingMomentumSGD:

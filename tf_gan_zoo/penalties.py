@@ -12,14 +12,16 @@ from tf_gan_zoo import replicas
 
 
 def gradient_penalty(
-    critic: Callable[[tf.Tensor], tf.Tensor], real: tf.Tensor, fake: tf.Tensor, factors: tf.Tensor
-) -> tf.Tensor:
+    critic: Callable[[tf.Tensor], tf.Tensor], real: tf.Tensor, fake: tf.Tensor, factors: tf.Tensor,
+    target: float = 1.0,
+) -> tf.Tensor:  # fmt: skip
     """E (||grad f(x_hat)|| - 1)^2 at x_hat = x + factor * (G(z) - x) (Gulrajani et al. 2017, equation 3).
 
     Args:
         critic: maps images (batch, height, width, channels) to scores (batch, 1).
         real: images; `fake` has the same shape.
         factors: U(0, 1), one per example, shape (batch, 1, 1, 1).
+        target: the norm wanted, in place of 1; the penalty is of the norm's ratio to it.
 
     Returns:
         A float32 scalar, not yet multiplied by its weight.
@@ -32,7 +34,7 @@ def gradient_penalty(
     gradients = tf.cast(tape.gradient(scores, mixed), tf.float32)
     squares = tf.reduce_sum(tf.square(gradients), axis=list(range(1, real.shape.rank)))
     # The tiny constant keeps the square root's own gradient finite at zero.
-    return tf.reduce_mean(tf.square(tf.sqrt(squares + 1e-12) - 1.0))
+    return tf.reduce_mean(tf.square(tf.sqrt(squares + 1e-12) / target - 1.0))
 
 
 def half_squared_norm(variables: Iterable[keras.Variable]) -> tf.Tensor:
