@@ -302,8 +302,8 @@ def markdown(groups: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
         "loss is named after it, spectral normalisation differ. Settings are those of the zoo's recipes and "
         "were not searched: this ranks losses as they come, not at their best.", "",
         f"{seeds_text(seeds)} {protocol.get('num_fake', 0):,} samples against "
-        f"{protocol.get('num_real', 0):,} real pictures of the test split, features of the {extractor} classifier; {machine['cpu']}, "
-        f"{machine['cores']} cores, seconds of training alone.", "",
+        f"{protocol.get('num_real', 0):,} real pictures of the test split, features of the "
+        f"{extractor} classifier; {machine['cpu']}, {machine['cores']} cores, seconds of training alone.", "",
         "| loss | model | FID ↓ | KID × 1000 ↓ | precision ↑ | recall ↑ | best FID (at step) | updates of G "
         "| seconds | optimizer |",
         "|---|---|---|---|---|---|---|---|---|---|",

@@ -4,6 +4,7 @@ import json
 import shutil
 import sys
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -48,10 +49,10 @@ def test_budgets_are_updates_of_the_discriminator():
 def test_from_runs_to_records_table_and_curves(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(comparison, "METRICS", ("fid", "prdc"))
     runs, records = tmp_path / "runs", tmp_path / "docs" / "comparison"
-    asked, trained = [], train.train
-    monkeypatch.setattr(train, "train", lambda *args, **kwargs: asked.append(kwargs) or trained(*args, **kwargs))
+    trained = MagicMock(side_effect=train.train)
+    monkeypatch.setattr(train, "train", trained)
     comparison.run("non_saturating", 0, SMALL, runs, records)
-    assert asked[0]["resume"]  # a run that was killed goes on
+    assert trained.call_args.kwargs["resume"]  # a run that was killed goes on
     path = records / "non_saturating.0.json"
     record = json.loads(path.read_text())
     assert [point["step"] for point in record["points"]] == [10, 20]
