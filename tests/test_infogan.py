@@ -1,12 +1,14 @@
 """What the InfoGAN paper claims: the bound on mutual information, shared features, readable codes."""
 
 import math
+import warnings
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
+import tf_gan_zoo as zoo
 from tf_gan_zoo.batch_spec import BatchError
 from tf_gan_zoo.config import ConfigError
 from tf_gan_zoo.models.infogan import (
@@ -44,6 +46,45 @@ def test_paper_size():
     assert model.generator.output_shape == (None, 28, 28, 1)
     assert model.discriminator.output_shape == [(None, 1), (None, 1024)]
     assert model.recognition.output_shape == (None, 10 + 2 * 2)
+
+
+def test_face_version_has_its_size():
+    """The recipe: one category, two continuous codes and 256 numbers of noise by the networks for CelebA."""
+    model = zoo.get("infogan.celeb_a")
+    counts = {name: num_weights(network) for name, network in model.networks.items()}
+    assert counts == {"generator": 2_977_987, "discriminator": 659_264 + 4_097, "recognition": 526_350}
+    assert model.generator.input_shape == (None, 256 + 10 + 2)
+    assert model.generator.output_shape == (None, 32, 32, 3)
+    assert model.recognition.output_shape == (None, 10 + 2 * 2)
+    assert (model.config.categorical_weight, model.config.continuous_weight) == (1.0, 0.1)
+
+
+def test_faces_of_twice_the_size_add_a_convolution_to_either_player():
+    small, large = (InfoGANConfig(architecture="celeb_a", image_size=size, width=8) for size in (32, 64))
+    assert (small.up_widths, large.up_widths) == ([32, 16, 8], [32, 16, 8, 4])
+    assert (small.feature_size, large.feature_size) == (4 * 4 * 32, 4 * 4 * 64)
+
+
+def test_face_version_trains_and_reads_its_codes():
+    model = tiny_model(architecture="celeb_a", channels=3, latent_size=16, width=2)
+    images = np.random.default_rng(0).uniform(-1, 1, (8, 8, 8, 3)).astype("float32")
+    model.compile(run_eagerly=True)
+    history = model.fit(images, batch_size=4, verbose=0).history
+    assert np.isfinite([history[name] for name in model.log_names]).all()
+    samples = model.generate(6, labels=[0, 1, 2] * 2, codes=[0.5, -0.5])
+    assert samples.shape == (6, 8, 8, 3)
+    assert model.generator.layers[-1].activation is keras.activations.tanh
+    assert model.infer_codes(samples).means.shape == (6, 2)
+    gradients = bound_gradients(model, [v for v in model.generator.trainable_variables if v.name == "kernel"])
+    assert all(float(tf.reduce_max(tf.abs(g))) > 0 for g in gradients)
+
+
+def test_published_weights_are_those_of_the_mnist_networks():
+    """They are older than the face version, which must not make them look like another model's."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model = zoo.get("infogan.fashion_mnist", weights="pretrained")
+    assert model.config.architecture == "mnist"
 
 
 def test_optimizers_are_the_papers():
@@ -251,6 +292,8 @@ def test_face_version_of_other_sizes_builds():
     "overrides, message",
     [
         ({"image_size": 30}, "multiples of 4, got 30"),
+        ({"architecture": "celeb_a", "image_size": 6}, "Use sides such as 16, 32 or 64"),
+        ({"architecture": "celeb_a", "image_size": 64, "width": 1}, "or more width"),
         ({"num_categories": 1}, "at least 2 categories"),
         ({"num_categories": (), "num_continuous": 0}, "no code at all"),
     ],

@@ -9,11 +9,17 @@ nats, which it reaches when Q reads every code from the picture without doubt.
 
 Reference: X. Chen, Y. Duan, R. Houthooft, J. Schulman, I. Sutskever, P. Abbeel, "InfoGAN: Interpretable
 Representation Learning by Information Maximizing Generative Adversarial Nets", NIPS 2016, arXiv:1606.03657,
-equations 5 and 6, appendix C.1 (MNIST). As in the authors' released code, Gaussians have standard deviation 1
-(`fix_std`, where Q's log-variances exist but are not used) and every layer has a bias.
+equations 5 and 6, appendix C.1 (MNIST) and C.3 (CelebA). As in the authors' released code, Gaussians have
+standard deviation 1 (`fix_std`, where Q's log-variances exist but are not used) and every layer of the MNIST
+networks has a bias.
 
-Departures: the picture's sides may be any multiples of 4, with 7x7 becoming a quarter of them; D's update and
-G's update share one forward pass of G.
+Architectures: "mnist" as in appendix C.1, pictures in [0, 1]; "celeb_a" as in C.3, pictures in [-1, 1], no
+biases in front of batch norm. The recipe infogan.celeb_a is no setting of the paper: it has the networks of
+C.3 with one ten-way category, two continuous codes and 256 numbers of noise.
+
+Departures: other sizes than the paper's. With "mnist" 7x7 becomes a quarter of the picture's sides; with
+"celeb_a" every doubling of 32x32 adds a convolution to either player. D's update and G's update share one
+forward pass of G.
 """
 
 from __future__ import annotations
@@ -42,6 +48,7 @@ from tf_gan_zoo.config import (
     PositiveFloat,
     PositiveInt,
     height_width,
+    num_halvings,
 )
 from tf_gan_zoo.endpoints import Endpoint
 from tf_gan_zoo.gan import AdversarialGAN
@@ -75,7 +82,9 @@ class InfoGANConfig(Config):
     """The paper's MNIST model (appendix C.1).
 
     Attributes:
-        image_size: sides that are multiples of 4.
+        architecture: the networks of MNIST, or those of CelebA.
+        image_size: sides that are multiples of 4 ("mnist"), or that can be halved at least twice down to 2 or
+            more pixels, such as 16, 32 and 64 ("celeb_a").
         latent_size: numbers of noise; the generator's input is noise, one-hot categories, continuous codes.
         num_categories: categories of the one categorical code, or of each: (10, 10); () for none.
         num_continuous: codes uniform on [-1, 1].
@@ -83,7 +92,7 @@ class InfoGANConfig(Config):
         continuous_weight: lambda of the continuous codes' part.
         fix_std: Gaussians of standard deviation 1; if False, Q predicts it.
         width: channels of D's first and G's last hidden convolution.
-        hidden_size: units of the dense layers of D and G.
+        hidden_size: units of the dense layers of D and G; "celeb_a" has none.
         recognition_size: units of Q's hidden layer.
     """
 
@@ -91,6 +100,7 @@ class InfoGANConfig(Config):
     batch_size: PositiveInt = 128
     epochs: PositiveInt = 50
     steps_per_epoch: PositiveInt | None = 100
+    architecture: Literal["mnist", "celeb_a"] = "mnist"
     image_size: ImageSize = 28
     channels: Channels = 1
     latent_size: PositiveInt = 62
@@ -110,11 +120,7 @@ class InfoGANConfig(Config):
     beta_2: Fraction = 0.999
 
     def validate(self) -> None:
-        if any(side % 4 for side in height_width(self.image_size)):
-            raise ConfigError(
-                f"InfoGANConfig.image_size: the generator doubles twice, so sides must be multiples of 4, "
-                f"got {self.image_size}. Use sides such as 28, 32 or 64."
-            )
+        self._check_image_size()
         if any(size < 2 for size in self.categories):
             raise ConfigError(
                 f"InfoGANConfig.num_categories: a code needs at least 2 categories, got "
@@ -125,6 +131,42 @@ class InfoGANConfig(Config):
                 "InfoGANConfig.num_continuous: there is no code at all (num_categories=(), "
                 "num_continuous=0). Give at least one, or use dcgan."
             )
+
+    def _check_image_size(self) -> None:
+        if self.architecture == "mnist" and any(side % 4 for side in height_width(self.image_size)):
+            raise ConfigError(
+                f"InfoGANConfig.image_size: the generator doubles twice, so sides must be multiples of 4, "
+                f"got {self.image_size}. Use sides such as 28, 32 or 64."
+            )
+        if self.architecture == "celeb_a" and (self.num_doublings < 2 or not self.up_widths[-1]):
+            raise ConfigError(
+                f"InfoGANConfig.image_size: {self.image_size} with width={self.width} does not suit "
+                "architecture='celeb_a', which doubles maps at least twice and halves their channels each "
+                "time. Use sides such as 16, 32 or 64, or more width."
+            )
+
+    @property
+    def num_doublings(self) -> int:
+        """How often the generator doubles a map's sides: 4 times for 32x32 faces."""
+        return 2 if self.architecture == "mnist" else num_halvings(self.image_size, smallest=2)
+
+    @property
+    def up_widths(self) -> list[int]:
+        """Channels of the hidden transposed convolutions of "celeb_a"."""
+        return [4 * self.width >> k for k in range(self.num_doublings - 1)]
+
+    @property
+    def value_range(self) -> tuple[float, float]:
+        """Smallest and largest value of a picture, real or generated."""
+        return (0.0, 1.0) if self.architecture == "mnist" else (-1.0, 1.0)
+
+    @property
+    def feature_size(self) -> int:
+        """Numbers that D hands to Q."""
+        if self.architecture == "mnist":
+            return self.hidden_size
+        sides = (side >> (self.num_doublings - 1) for side in height_width(self.image_size))
+        return math.prod(sides) * self.width << (self.num_doublings - 2)
 
     @property
     def categories(self) -> tuple[int, ...]:
@@ -152,7 +194,7 @@ class InfoGANConfig(Config):
     },
 )  # fmt: skip
 class InfoGAN(AdversarialGAN):
-    """GAN with readable codes; images are (batch, height, width, channels) in [0, 1].
+    """GAN with readable codes; images are (batch, height, width, channels) in [0, 1] or [-1, 1].
 
     Sample with chosen codes and read them from pictures:
 
@@ -169,8 +211,8 @@ class InfoGAN(AdversarialGAN):
 
     def build_networks(self, config: InfoGANConfig) -> dict[str, keras.Model]:
         return {
-            "generator": build_generator(config),
-            "discriminator": build_discriminator(config),
+            "generator": _GENERATORS[config.architecture](config),
+            "discriminator": _DISCRIMINATORS[config.architecture](config),
             "recognition": build_recognition(config),
         }
 
@@ -186,7 +228,7 @@ class InfoGAN(AdversarialGAN):
     @property
     def batch_spec(self) -> BatchSpec:
         c = self.config
-        return BatchSpec(images=image_field(height_width(c.image_size), c.channels, (0.0, 1.0)))
+        return BatchSpec(images=image_field(height_width(c.image_size), c.channels, c.value_range))
 
     @property
     def endpoints(self) -> dict[str, Endpoint]:
@@ -328,7 +370,7 @@ class InfoGAN(AdversarialGAN):
         """The codes that Q reads from pictures; the largest probability names a picture's cluster.
 
         Args:
-            images: (batch, height, width, channels) in [0, 1], or one picture without the batch axis.
+            images: (batch, height, width, channels) as in training, or one picture without the batch axis.
             batch_size: pictures per call of the networks.
 
         Raises:
@@ -425,14 +467,13 @@ def split_outputs(
     return logits, means, log_variances
 
 
-# -------------------------------------------------------------------- networks
+# -------------------------------------------------------------------- networks for MNIST
 
 
-def build_generator(config: InfoGANConfig) -> keras.Model:
+def _mnist_generator(config: InfoGANConfig) -> keras.Model:
     """Noise and codes (batch, latent_size + code_size) -> images (batch, height, width, channels)."""
     height, width = (side // 4 for side in height_width(config.image_size))
-    inputs = keras.Input((config.latent_size + config.code_size,), name="latents")
-    x = inputs
+    x = inputs = _generator_input(config)
     for units in (config.hidden_size, height * width * 2 * config.width):
         x = layers.ReLU()(_norm(config)(_dense(units)(x)))
     x = layers.Reshape((height, width, 2 * config.width))(x)
@@ -441,7 +482,7 @@ def build_generator(config: InfoGANConfig) -> keras.Model:
     return keras.Model(inputs, images, name="generator")
 
 
-def build_discriminator(config: InfoGANConfig) -> keras.Model:
+def _mnist_discriminator(config: InfoGANConfig) -> keras.Model:
     """Images (batch, height, width, channels) -> logits (batch, 1) and features (batch, hidden_size)."""
     images = keras.Input((*height_width(config.image_size), config.channels), name="images")
     x = _leaky(config)(_down_conv(config.width)(images))
@@ -452,29 +493,69 @@ def build_discriminator(config: InfoGANConfig) -> keras.Model:
     return keras.Model(images, [logits, features], name="discriminator")
 
 
+# -------------------------------------------------------------------- networks for CelebA
+
+
+def _celeb_a_generator(config: InfoGANConfig) -> keras.Model:
+    """Noise and codes (batch, latent_size + code_size) -> images (batch, height, width, channels)."""
+    height, width = (side >> config.num_doublings for side in height_width(config.image_size))
+    inputs, channels = _generator_input(config), 7 * config.width
+    x = _norm(config)(_dense(height * width * channels, use_bias=False)(inputs))
+    x = layers.Reshape((height, width, channels))(layers.ReLU()(x))
+    first, *others = config.up_widths
+    x = layers.ReLU()(_norm(config)(_up_conv(first, use_bias=False)(x)))
+    for filters in others:
+        x = layers.ReLU()(_up_conv(filters)(x))  # without batch norm, as in the paper's table
+    images = layers.Activation("tanh", dtype="float32", name="images")(_up_conv(config.channels)(x))
+    return keras.Model(inputs, images, name="generator")
+
+
+def _celeb_a_discriminator(config: InfoGANConfig) -> keras.Model:
+    """Images (batch, height, width, channels) -> logits (batch, 1) and features (batch, feature_size)."""
+    images = keras.Input((*height_width(config.image_size), config.channels), name="images")
+    x = _leaky(config)(_down_conv(config.width)(images))
+    for k in range(1, config.num_doublings - 1):
+        x = _leaky(config)(_norm(config)(_down_conv(config.width << k, use_bias=False)(x)))
+    features = layers.Flatten(name="features")(x)
+    logits = _dense(1, dtype="float32", name="logits")(features)
+    return keras.Model(images, [logits, features], name="discriminator")
+
+
+_GENERATORS = {"mnist": _mnist_generator, "celeb_a": _celeb_a_generator}
+_DISCRIMINATORS = {"mnist": _mnist_discriminator, "celeb_a": _celeb_a_discriminator}
+
+
+# -------------------------------------------------------------------- Q and the networks' parts
+
+
 def build_recognition(config: InfoGANConfig) -> keras.Model:
-    """Q's head: D's features (batch, hidden_size) -> outputs (batch, code_size + num_continuous).
+    """Q's head: D's features (batch, feature_size) -> outputs (batch, code_size + num_continuous).
 
     The outputs are logits of each categorical code, then means, then log-variances of the continuous codes.
     """
-    features = keras.Input((config.hidden_size,), name="features")
-    x = _leaky(config)(_norm(config)(_dense(config.recognition_size)(features)))
+    features = keras.Input((config.feature_size,), name="features")
+    hidden = _dense(config.recognition_size, use_bias=config.architecture == "mnist")(features)
+    x = _leaky(config)(_norm(config)(hidden))
     outputs = _dense(config.code_size + config.num_continuous, dtype="float32", name="codes")(x)
     return keras.Model(features, outputs, name="recognition")
+
+
+def _generator_input(config: InfoGANConfig) -> keras.KerasTensor:
+    return keras.Input((config.latent_size + config.code_size,), name="latents")
 
 
 def _dense(units: int, **kwargs: Any) -> layers.Layer:
     return layers.Dense(units, kernel_initializer=keras.initializers.RandomNormal(0.0, 0.02), **kwargs)
 
 
-def _down_conv(filters: int) -> layers.Layer:
+def _down_conv(filters: int, **kwargs: Any) -> layers.Layer:
     initializer = keras.initializers.TruncatedNormal(0.0, 0.02)
-    return layers.Conv2D(filters, 4, 2, "same", kernel_initializer=initializer)
+    return layers.Conv2D(filters, 4, 2, "same", kernel_initializer=initializer, **kwargs)
 
 
-def _up_conv(filters: int) -> layers.Layer:
+def _up_conv(filters: int, **kwargs: Any) -> layers.Layer:
     initializer = keras.initializers.RandomNormal(0.0, 0.02)
-    return layers.Conv2DTranspose(filters, 4, 2, "same", kernel_initializer=initializer)
+    return layers.Conv2DTranspose(filters, 4, 2, "same", kernel_initializer=initializer, **kwargs)
 
 
 def _leaky(config: InfoGANConfig) -> layers.Layer:
