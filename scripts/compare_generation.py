@@ -237,7 +237,7 @@ def make_record(key: str, seed: int, budget: Budget, folder: train.RunFolder) ->
         "model": loss.model,
         "settings": dict(loss.settings),
         "optimizer": loss.optimizer,
-        "command": shlex.join(["python", *sys.argv]),
+        "command": shlex.join(["python", f"scripts/{Path(__file__).name}", *sys.argv[1:]]),
         "points": points(callbacks.read_history(folder.history), budget),
         "generator_updates": generator_updates(key, budget),
         "failures": own["failures"],
