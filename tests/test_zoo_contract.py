@@ -17,6 +17,11 @@ MODELS = [*PUBLIC, importlib.import_module("tf_gan_zoo.models._template").Templa
 
 #: Trainable weights at paper size, from the papers' tables (the docstrings say which variant).
 PAPER_COUNTS = {
+    "lapgan": {
+        "generator_8": 1_792_992, "discriminator_8": 477_001,
+        "generator_16": 218_179, "discriminator_16": 108_353,
+        "generator_32": 218_179, "discriminator_32": 116_545,
+    },
     "fgan": {"generator": 2_508_784, "discriminator": 246_481},
     "began": {"generator": 563_395, "discriminator": 4_011_651},
     "gan": {"generator": 2_503_984, "discriminator": 1_231_441},
@@ -26,6 +31,7 @@ PAPER_COUNTS = {
     "wgan": {"generator": 3_576_704, "discriminator": 2_765_568},
     "wgan_gp": {"generator": 1_204_483, "discriminator": 1_053_825},
     "acgan": {"generator": 12_737_859, "discriminator": 3_016_555},
+    "bre_gan": {"generator": 5_130_819, "discriminator": 4_316_545},
     "improved_gan": {"generator": 4_933_382, "discriminator": 1_406_804},
     "progan": {"generator": 23_079_115, "discriminator": 23_087_249},
     "infogan": {"generator": 6_652_481, "discriminator": 6_559_169, "recognition": 133_262},
@@ -34,11 +40,13 @@ PAPER_COUNTS = {
         "generator_ab": 11_378_179, "generator_ba": 11_378_179,
         "discriminator_a": 2_764_737, "discriminator_b": 2_764_737,
     },
+    "biggan": {"generator": 70_433_988, "discriminator": 87_982_370},
     "sagan": {"generator": 42_017_412, "discriminator": 39_448_258},
     "sngan": {"generator": 4_276_739, "discriminator": 1_053_824},
     "srgan": {"generator": 1_550_659, "discriminator": 23_565_505},
     "ppgn": {"generator": 56_097_891, "discriminator": 6_129_473, "encoder": 0},
     "bigan": {"generator": 1_902_592, "encoder": 1_902_592, "discriminator": 1_903_616},
+    "ali": {"generator": 981_152, "encoder": 3_118_496, "discriminator": 2_611_009},
     "vae": {"encoder": 412_540, "generator": 403_284},
     "vae_gan": {"encoder": 35_112_768, "generator": 4_693_155, "discriminator": 10_953_857},
 }  # fmt: skip

@@ -158,13 +158,19 @@ def _mobile_layer(layer: layers.Layer, changes: Mapping[str, Any]) -> layers.Lay
     if isinstance(layer, keras.Model):
         return mobile_form(layer)
     form = next((f for kind, f in _FORMS.items() if type(layer) is kind and f.fits(layer)), type(layer))
-    return form.from_config({**layer.get_config(), "dtype": "float32", **changes})
+    return form.from_config({**_float32_config(layer), **changes})
 
 
 def _float32_layer(layer: layers.Layer) -> layers.Layer:
     if isinstance(layer, keras.Model):
         return in_float32(layer)
-    return type(layer).from_config({**layer.get_config(), "dtype": "float32"})
+    return type(layer).from_config(_float32_config(layer))
+
+
+def _float32_config(layer: layers.Layer) -> dict[str, Any]:
+    """Operations such as keras.ops.split are no layers: they compute in what they are given."""
+    is_layer = isinstance(layer, layers.Layer)
+    return {**layer.get_config(), "dtype": "float32"} if is_layer else layer.get_config()
 
 
 class PassThrough(layers.Layer):

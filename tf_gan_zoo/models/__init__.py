@@ -1,8 +1,11 @@
 """The zoo's table of contents: importing this package registers every model."""
 
 from tf_gan_zoo.models.acgan import ACGAN
+from tf_gan_zoo.models.ali import ALI
 from tf_gan_zoo.models.began import BEGAN
 from tf_gan_zoo.models.bigan import BiGAN
+from tf_gan_zoo.models.biggan import BigGAN
+from tf_gan_zoo.models.bre_gan import BREGAN
 from tf_gan_zoo.models.cgan import CGAN
 from tf_gan_zoo.models.cyclegan import CycleGAN
 from tf_gan_zoo.models.dcgan import DCGAN
@@ -10,6 +13,7 @@ from tf_gan_zoo.models.fgan import FGAN
 from tf_gan_zoo.models.gan import OriginalGAN
 from tf_gan_zoo.models.improved_gan import ImprovedGAN
 from tf_gan_zoo.models.infogan import InfoGAN
+from tf_gan_zoo.models.lapgan import LAPGAN
 from tf_gan_zoo.models.lsgan import LSGAN
 from tf_gan_zoo.models.pix2pix import Pix2Pix
 from tf_gan_zoo.models.ppgn import PPGN
@@ -23,7 +27,7 @@ from tf_gan_zoo.models.wgan import WGAN
 from tf_gan_zoo.models.wgan_gp import WGANGP
 
 __all__ = [
-    "ACGAN", "BEGAN", "BiGAN", "CGAN", "CycleGAN", "DCGAN", "FGAN", "ImprovedGAN", "InfoGAN",
-    "LSGAN", "OriginalGAN", "PPGN", "Pix2Pix", "ProGAN", "SAGAN", "SNGAN", "SRGAN", "VAE", "VAEGAN",
-    "WGAN", "WGANGP",
+    "ACGAN", "ALI", "BEGAN", "BREGAN", "BiGAN", "BigGAN", "CGAN", "CycleGAN", "DCGAN", "FGAN",
+    "ImprovedGAN", "InfoGAN", "LAPGAN", "LSGAN", "OriginalGAN", "PPGN", "Pix2Pix", "ProGAN", "SAGAN", "SNGAN",
+    "SRGAN", "VAE", "VAEGAN", "WGAN", "WGANGP",
 ]  # fmt: skip
