@@ -15,6 +15,9 @@ zoo.list_models()  # imports TensorFlow the quiet way
 import keras  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
+from tf_gan_zoo import train  # noqa: E402
+from tf_gan_zoo.data import DatasetError  # noqa: E402
+
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )
@@ -43,6 +46,17 @@ def make_dataset(model, steps, batch_size=4, seed=0, form=dict):
     required = {n: v for n, v in fields.items() if not model.batch_spec[n].optional}
     elements = {dict: fields, tuple: tuple(required.values()), "tensor": next(iter(required.values()))}[form]
     return tf.data.Dataset.from_tensor_slices(elements).batch(batch_size, drop_remainder=True)
+
+
+def held_out(recipe, count):
+    """Labelled test pictures of a recipe's data set; the test is skipped where it is not installed."""
+    try:
+        pipeline = train.open_pipeline(
+            zoo.get(recipe), "test", view="labelled", batch_size=count, shuffle=False
+        )
+    except DatasetError as error:
+        pytest.skip(f"{recipe} has no data here: {error}")
+    return {name: np.asarray(value) for name, value in next(iter(pipeline.dataset(start_step=0))).items()}
 
 
 def snapshot(model):

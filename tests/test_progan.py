@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import difference, make_dataset, make_fields, snapshot, tiny
+from conftest import difference, held_out, make_dataset, make_fields, snapshot, tiny
 
 import tf_gan_zoo as zoo
 from tf_gan_zoo.batch_spec import BatchError
@@ -266,6 +266,11 @@ def test_what_has_grown_so_far_is_shown_enlarged(model):
         assert np.abs(expected).max() <= 1
 
 
+def test_a_fade_in_can_be_exported(tmp_path):
+    report = at(tiny("progan"), 2).export(tmp_path / "faded.tflite", "litert")
+    assert report["signatures"]["generate"]["outputs"]["images"]["max_difference"] < 1e-4
+
+
 def test_exported_network_has_the_layers_of_the_full_size_only(model):
     network = at(model, 0).public_network()
     assert len(network.variables) == len(model.generator_ema.variables) - 2  # no to_rgb_4x4
@@ -298,14 +303,7 @@ def test_a_step_at_1024_pixels(record_property):
 
 def test_published_generator_makes_clothes():
     """Far closer to test pictures than an untrained one, and of most classes."""
-    try:
-        dataset = zoo.load_dataset(
-            zoo.get("progan.fashion_mnist").config.data, "labelled", split="test", image_size=32, channels=1,
-            batch_size=300, shuffle=False,
-        )  # fmt: skip
-        examples = {name: np.asarray(value) for name, value in next(iter(dataset)).items()}
-    except zoo.DatasetError as error:
-        pytest.skip(f"Fashion-MNIST is not here: {error}")
+    examples = held_out("progan.fashion_mnist", 500)
     found = zoo.get("progan.fashion_mnist", weights="pretrained").measure(examples)
     untrained = zoo.get("progan.fashion_mnist").measure(examples)
     assert found["classes"] >= 7

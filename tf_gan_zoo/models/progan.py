@@ -371,9 +371,8 @@ class ProGAN(AdversarialGAN):
         stage, network = stages[-1], self.generator_ema
         images = network.outputs[stage.level]
         if stage.fading:
-            alpha = float(self.alpha(stage))
             old = layers.UpSampling2D(2)(network.outputs[stage.level - 1])
-            images = (1.0 - alpha) * old + alpha * images
+            images = FadeIn(float(self.alpha(stage)), dtype="float32")([old, images])
         factor = 2 ** (self.config.num_levels - 1 - stage.level)
         images = layers.UpSampling2D(factor)(images) if factor > 1 else images
         images = layers.Activation("linear", dtype="float32", name="images")(images)
@@ -491,6 +490,21 @@ def _last_discriminator_block(config: ProGANConfig) -> keras.Model:
 def _conv(filters: int, kernel_size: int = 3, **kwargs: Any) -> layers.Layer:
     """A convolution with LeakyReLU(0.2), Keras's default."""
     return EqualizedConv2D(filters, kernel_size, padding="same", activation="leaky_relu", **kwargs)
+
+
+@keras.saving.register_keras_serializable("tf_gan_zoo")
+class FadeIn(layers.Layer):
+    """[old, new] -> their mixture at a fixed alpha: what a network exported within a fade-in needs."""
+
+    def __init__(self, alpha: float, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.alpha = alpha
+
+    def call(self, inputs: list[tf.Tensor]) -> tf.Tensor:
+        return mixed(*inputs, self.alpha)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "alpha": self.alpha}
 
 
 @keras.saving.register_keras_serializable("tf_gan_zoo")
