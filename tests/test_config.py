@@ -81,7 +81,7 @@ def test_names_are_taken_once():
 
 
 LEVELS = [
-    {"_quiet", "accumulation", "batch_spec", "random", "layers", "losses", "penalties", "schedules"}
+    {"_quiet", "accumulation", "batch_spec", "chains", "random", "layers", "losses", "penalties", "schedules"}
     | {"cards", "config", "data", "fetch", "metrics", "npz", "optimizers", "published", "replicas"},
     {"networks", "conditional", "encoding", "endpoints", "fitting", "gan", "registry"},
     {"models"},

@@ -11,10 +11,11 @@ from conftest import difference, make_dataset, make_fields, snapshot, tiny
 import tf_gan_zoo as zoo
 from tf_gan_zoo import published
 from tf_gan_zoo.batch_spec import BatchError
+from tf_gan_zoo.chains import Chain, Hole, Path
 from tf_gan_zoo.config import ConfigError
 from tf_gan_zoo.data import DatasetError
 from tf_gan_zoo.metrics.classifier import FeatureWeightsError
-from tf_gan_zoo.models.ppgn import PPGN, Chain, Hole, Path, PPGNConfig, denoising_loss, half_square
+from tf_gan_zoo.models.ppgn import PPGN, PPGNConfig, denoising_loss, half_square
 from tf_gan_zoo.networks import encoders
 
 ALL_VARIANTS = ("noiseless", "joint", "ppgn_h", "dgn_am", "ppgn_x")
