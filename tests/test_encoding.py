@@ -7,7 +7,9 @@ from conftest import make_fields, tiny
 from scipy import stats
 
 import tf_gan_zoo as zoo
+from tf_gan_zoo import published
 from tf_gan_zoo.batch_spec import BatchError
+from tf_gan_zoo.data import DatasetError
 from tf_gan_zoo.encoding import EncodingGAN, kl_to_standard_normal, normal_sample
 from tf_gan_zoo.metrics import tasks
 from tf_gan_zoo.penalties import half_squared_norm
@@ -114,3 +116,28 @@ def test_drawn_latents_have_the_gradient_of_an_expectation():
     by_mean, by_log_variance = (float(g[0, 0]) for g in tape.gradient(value, [mean, log_variance]))
     assert by_mean == pytest.approx(1.4, abs=0.01)
     assert by_log_variance == pytest.approx(0.25, abs=0.01)
+
+
+# -------------------------------------------------------------------- trained weights
+
+TRAINED = [recipe for recipe in published.manifest() if recipe.split(".")[0] in ENCODING]
+
+
+@pytest.mark.parametrize("recipe", TRAINED)
+def test_trained_weights_reconstruct_better_than_none(recipe):
+    """Reconstructions are nearer to their own pictures than to others, and latents know the classes."""
+    model = zoo.get(recipe)
+    field = model.batch_spec["images"]
+    try:
+        data = zoo.load_dataset(
+            model.config.data, view="labelled", split="test", image_size=field.shape[:2],
+            channels=field.shape[2], value_range=field.value_range, batch_size=400,
+        )  # fmt: skip
+    except DatasetError as error:
+        pytest.skip(f"the data set is not installed: {error}")
+    examples = {name: value.numpy() for name, value in next(iter(data)).items()}
+    trained = zoo.get(recipe, weights="pretrained").measure(examples)
+    untrained = model.measure(examples)
+    assert trained["reconstruction_l1"] < 0.8 * trained["mismatch_l1"]
+    assert trained["reconstruction_l1"] < 0.8 * untrained["reconstruction_l1"]
+    assert trained["code_accuracy"] > 0.5

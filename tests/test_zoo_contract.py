@@ -31,6 +31,7 @@ PAPER_COUNTS = {
     "wgan": {"generator": 3_576_704, "discriminator": 2_765_568},
     "wgan_gp": {"generator": 1_204_483, "discriminator": 1_053_825},
     "acgan": {"generator": 12_737_859, "discriminator": 3_016_555},
+    "bingan": {"generator": 4_933_382, "discriminator": 1_411_140},
     "bre_gan": {"generator": 5_130_819, "discriminator": 4_316_545},
     "improved_gan": {"generator": 4_933_382, "discriminator": 1_406_804},
     "progan": {"generator": 23_079_115, "discriminator": 23_087_249},

@@ -119,6 +119,28 @@ class EncodingGAN(AdversarialGAN):
         return results
 
 
+class FeatureGAN(EncodingGAN):
+    """An `EncodingGAN` whose encoder gives "features", too: its last hidden layer."""
+
+    def features(self, images: Any, batch_size: int = 64) -> np.ndarray:
+        """The encoder's last hidden layer, which classifiers do better with than with latents.
+
+        Args and Raises: as for `encode`.
+
+        Returns:
+            float32 (count, features).
+        """
+        return self._encoded(images, batch_size)["features"]
+
+    def measure(self, examples: Mapping[str, np.ndarray]) -> dict[str, float]:
+        """Also `feature_accuracy`: pictures whose nearest neighbour by `features` has their label."""
+        results = super().measure(examples)
+        if "labels" in examples:
+            features = self.features(examples["images"])
+            results["feature_accuracy"] = tasks.neighbours_accuracy(features, np.asarray(examples["labels"]))
+        return results
+
+
 def normal_sample(means: tf.Tensor, log_variances: tf.Tensor, noise: tf.Tensor) -> tf.Tensor:
     """mean + sigma * noise: normal numbers whose gradient reaches mean and variance.
 

@@ -5,6 +5,7 @@ from tf_gan_zoo.models.ali import ALI
 from tf_gan_zoo.models.began import BEGAN
 from tf_gan_zoo.models.bigan import BiGAN
 from tf_gan_zoo.models.biggan import BigGAN
+from tf_gan_zoo.models.bingan import BinGAN
 from tf_gan_zoo.models.bre_gan import BREGAN
 from tf_gan_zoo.models.cgan import CGAN
 from tf_gan_zoo.models.cyclegan import CycleGAN
@@ -27,7 +28,7 @@ from tf_gan_zoo.models.wgan import WGAN
 from tf_gan_zoo.models.wgan_gp import WGANGP
 
 __all__ = [
-    "ACGAN", "ALI", "BEGAN", "BREGAN", "BiGAN", "BigGAN", "CGAN", "CycleGAN", "DCGAN", "FGAN",
-    "ImprovedGAN", "InfoGAN", "LAPGAN", "LSGAN", "OriginalGAN", "PPGN", "Pix2Pix", "ProGAN", "SAGAN", "SNGAN",
-    "SRGAN", "VAE", "VAEGAN", "WGAN", "WGANGP",
+    "ACGAN", "ALI", "BEGAN", "BREGAN", "BiGAN", "BigGAN", "BinGAN", "CGAN", "CycleGAN", "DCGAN", "FGAN",
+    "ImprovedGAN", "InfoGAN", "LAPGAN", "LSGAN", "OriginalGAN", "PPGN", "Pix2Pix", "ProGAN", "SAGAN",
+    "SNGAN", "SRGAN", "VAE", "VAEGAN", "WGAN", "WGANGP",
 ]  # fmt: skip

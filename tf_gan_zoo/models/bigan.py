@@ -26,12 +26,10 @@ the rate falls with every update instead of every epoch; Keras pads "same"; batc
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import keras
-import numpy as np
 import tensorflow as tf
 from keras import layers
 
@@ -48,9 +46,8 @@ from tf_gan_zoo.config import (
     height_width,
     num_halvings,
 )
-from tf_gan_zoo.encoding import EncodingGAN
+from tf_gan_zoo.encoding import FeatureGAN
 from tf_gan_zoo.losses import non_saturating_discriminator_loss as discriminator_loss
-from tf_gan_zoo.metrics.tasks import neighbours_accuracy
 from tf_gan_zoo.penalties import half_squared_norm
 from tf_gan_zoo.registry import Paper, register
 from tf_gan_zoo.schedules import ExponentialTail
@@ -113,7 +110,7 @@ class BiGANConfig(Config):
         "steps_per_epoch": None,
     },
 )  # fmt: skip
-class BiGAN(EncodingGAN):
+class BiGAN(FeatureGAN):
     """GAN with an inverse; images are (batch, height, width, channels) in [0, 1], [-1, 1] for "conv".
 
         model.encode(images)         # what the generator would make them of
@@ -184,24 +181,6 @@ class BiGAN(EncodingGAN):
     def _decay(self, player: str) -> tf.Tensor:
         kernels = (v for v in self.player_variables(player) if v.name == "kernel")
         return self.config.weight_decay * half_squared_norm(kernels)
-
-    def features(self, images: Any, batch_size: int = 64) -> np.ndarray:
-        """The layer below the latents, which classifiers do best with.
-
-        Args and Raises: as for `encode`.
-
-        Returns:
-            float32 (count, hidden_size), for "conv" (count, number of AlexNet's last features).
-        """
-        return self._encoded(images, batch_size)["features"]
-
-    def measure(self, examples: Mapping[str, np.ndarray]) -> dict[str, float]:
-        """Also `feature_accuracy`: pictures whose nearest neighbour by `features` has their label."""
-        results = super().measure(examples)
-        if "labels" in examples:
-            features = self.features(examples["images"])
-            results["feature_accuracy"] = neighbours_accuracy(features, np.asarray(examples["labels"]))
-        return results
 
 
 # -------------------------------------------------------------------- dense networks
