@@ -178,6 +178,19 @@ def test_truncated_samples_are_alike(model):
         model.generate(0, truncation=1.0)
 
 
+def test_between_two_classes(model):
+    images = model.between_classes(0, 2, num_steps=5, seed=3, truncation=1.0)
+    assert images.shape == (5, 8, 8, 3)
+    latents = np.repeat(model._truncated_inputs(2, 3, 1.0)["latents"][:1], 2, axis=0)
+    ends = model.run({"latents": latents, "labels": np.array([0, 2], "int32")})
+    np.testing.assert_allclose(images[[0, -1]], ends, atol=1e-5)
+    assert (np.abs(np.diff(images, axis=0)).max((1, 2, 3)) > 0).all()
+    with pytest.raises(ValueError, match="2 or more steps"):
+        model.between_classes(0, 1, num_steps=1)
+    with pytest.raises(ValueError, match="integers from 0 to 2"):
+        model.between_classes(0, 3)
+
+
 def test_averaging_begins_at_its_step():
     model = tiny("biggan", ema_start=1, ema_decay=0.75, standing_batches=0, n_critic=1)
     batch = model.named(make_fields(model, 4))

@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
+from tf_gan_zoo.export import forms
 from tf_gan_zoo.layers import SelfAttention, SpectralNormalization
 
 
@@ -155,6 +156,20 @@ def test_the_vector_is_saved(tmp_path):
     for copy in (loaded, fresh):
         for variable, vector in zip((v for v in copy.variables if v.name == "u"), vectors):
             np.testing.assert_array_equal(variable, vector)
+
+
+def test_exports_get_plain_layers():
+    inputs = keras.Input((6, 6, 8))
+    x = SpectralNormalization(layers.Conv2D(8, 3, padding="same"))(inputs)
+    network = keras.Model(inputs, SpectralNormalization(layers.Dense(3))(SelfAttention()(layers.ReLU()(x))))
+    pictures = np.random.default_rng(0).normal(size=(2, 6, 6, 8)).astype("float32")
+    network.layers[3].gamma.assign(0.5)
+    network(pictures, training=True)
+    plain = forms.plain_form(network)
+    kinds = [type(layer).__name__ for layer in plain.layers]
+    assert kinds == ["InputLayer", "Conv2D", "ReLU", "SelfAttention", "Dense"]
+    assert not plain.layers[3].spectral_norm
+    np.testing.assert_allclose(plain(pictures), network(pictures), atol=1e-5)
 
 
 def test_layers_without_a_matrix_are_refused():

@@ -273,6 +273,39 @@ class BigGAN(LabelledGAN):
 
         return latents.sample(self, num_samples, seed, truncation=truncation, **conditions)
 
+    def between_classes(
+        self, first: int, second: int, num_steps: int = 8, seed: int = 0, truncation: float | None = None
+    ) -> np.ndarray:
+        """One sample whose class moves along a line of the shared embedding.
+
+        Args:
+            first: class at the beginning.
+            second: class at the end.
+            num_steps: pictures, with both ends; 2 or more.
+            seed: of the latents, which all pictures share.
+            truncation: of the latents, as in `generate`.
+
+        Returns:
+            float32 (num_steps, height, width, channels) in [-1, 1].
+
+        Raises:
+            ValueError: if the model has no shared embedding, or for a number that does not fit.
+        """
+        if self.config.embedding_size is None or num_steps < 2:
+            raise ValueError(
+                f"between_classes: expected a model with embedding_size and 2 or more steps, got "
+                f"embedding_size={self.config.embedding_size} and {num_steps} steps."
+            )
+        ends = self._truncated_inputs(2, seed, truncation, labels=[first, second])
+        network = self.public_network()
+        shared = network.get_layer("shared")
+        after = keras.Model([network.input["latents"], shared.output], network.output)
+        embedded = np.asarray(shared(ends["labels"]), "float32")
+        parts = np.linspace(0.0, 1.0, num_steps, dtype="float32")[:, None]
+        line = tf.convert_to_tensor((1.0 - parts) * embedded[0] + parts * embedded[1])
+        latents = tf.repeat(tf.convert_to_tensor(ends["latents"])[:1], num_steps, axis=0)
+        return np.asarray(after([latents, line], training=False))
+
     def fit(self, *arguments: Any, callbacks: Any = None, **keywords: Any) -> keras.callbacks.History:
         """`GAN.fit`, with new standing statistics after every epoch (`standing_batches`)."""
         given = list(callbacks) if isinstance(callbacks, (list, tuple)) else [callbacks] * bool(callbacks)
