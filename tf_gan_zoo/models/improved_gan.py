@@ -80,9 +80,9 @@ from tf_gan_zoo.registry import Paper, register
 from tf_gan_zoo.schedules import LinearDecay
 
 #: Pictures that initial values of weight-normalised layers are taken from.
-_NUM_INITIAL = 500
+NUM_INITIAL = 500
 #: Pictures of a batch, of which half as many samples follow: a mean and a spread need two.
-MIN_BATCH_SIZE = 3
+_MIN_BATCH_SIZE = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,7 +145,7 @@ class ImprovedGANConfig(Config):
     def validate(self) -> None:
         if self.architecture == "convolutional":
             check_image_size(self)
-        if self.batch_size < MIN_BATCH_SIZE:
+        if self.batch_size < _MIN_BATCH_SIZE:
             raise ConfigError(f"ImprovedGANConfig.batch_size: {_too_small(self.batch_size)}")
 
 
@@ -232,7 +232,10 @@ class ImprovedGAN(AdversarialGAN):
         Raises:
             BatchError: if the batches are too small for statistics over a batch.
         """
-        images = first_images(self, dataset, _NUM_INITIAL)
+        batches = first_batches(self, dataset, NUM_INITIAL)
+        if len(batches[0]) < _MIN_BATCH_SIZE:
+            raise BatchError(f"'images': {_too_small(len(batches[0]))}")
+        images = tf.concat(batches, axis=0)
         if self.config.architecture == "convolutional" and weight_norm.is_untrained(self.generator):
             weight_norm.initialize_from_data(self.generator, self.sample_inputs(len(images)))
         for name in self.ema_decays:
@@ -440,27 +443,21 @@ def plays_real(labels: tf.Tensor) -> tf.Tensor:
     return unlabelled | ~some
 
 
-def first_images(model: GAN, dataset: tf.data.Dataset, count: int) -> tf.Tensor:
-    """Up to `count` of the pictures that training begins with.
-
-    Raises:
-        BatchError: if the first batch is too small for statistics over a batch.
-    """
-    parts, found = [], 0
+def first_batches(model: GAN, dataset: tf.data.Dataset, count: int) -> list[tf.Tensor]:
+    """The pictures of the batches that training begins with, about `count` altogether."""
+    batches, found = [], 0
     for batch in dataset:
-        parts.append(model.named(batch)["images"])
-        found += len(parts[-1])
-        if len(parts[0]) < MIN_BATCH_SIZE:
-            raise BatchError(f"'images': {_too_small(found)}")
+        batches.append(model.named(batch)["images"])
+        found += len(batches[-1])
         if found >= count:
             break
-    return tf.concat(parts, axis=0)[:count]
+    return batches
 
 
 def _too_small(count: int) -> str:
     return (
         "statistics are taken over a batch and over half as many samples: expected at least "
-        f"{MIN_BATCH_SIZE} pictures in a batch, got {count}. Give a larger batch_size."
+        f"{_MIN_BATCH_SIZE} pictures in a batch, got {count}. Give a larger batch_size."
     )
 
 
@@ -558,8 +555,13 @@ def convolutional_trunk(x: keras.KerasTensor, width: int, deep_width: int) -> ke
 
 def leaky_conv(filters: int, kernel_size: int, strides: int = 1, padding: str = "valid") -> layers.Layer:
     """A weight-normalised convolution with leaky ReLU."""
-    leaky = layers.LeakyReLU(0.2)
-    return WeightNormConv2D(filters, kernel_size, strides, padding, activation=leaky)
+    return WeightNormConv2D(filters, kernel_size, strides, padding, activation=leaky_relu)
+
+
+@keras.saving.register_keras_serializable("tf_gan_zoo")
+def leaky_relu(x: tf.Tensor) -> tf.Tensor:
+    """max(x, 0.2 x), in a form that TensorFlow's graph optimizer can take: it trips over LeakyRelu here."""
+    return tf.maximum(x, 0.2 * x)
 
 
 def _dense_features(
