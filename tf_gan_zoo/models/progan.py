@@ -148,9 +148,13 @@ class ProGANConfig(Config):
         """Channels of the feature maps of a level."""
         return min(self.channel_base >> (level + 1), self.max_channels)
 
+    def batch_limit(self, level: int) -> int | None:
+        """The most pictures of a batch that a step uses, over all replicas; None for all."""
+        return _from_size(self.batch_limits, self.level_size(level), None)
+
     def images_per_step(self, level: int) -> int:
-        """Pictures of a batch that a step uses, over all replicas."""
-        return min(self.batch_size, _from_size(self.batch_limits, self.level_size(level), self.batch_size))
+        """Pictures that a step uses if batches have `batch_size`."""
+        return min(self.batch_size, self.batch_limit(level) or self.batch_size)
 
     @functools.cached_property
     def stages(self) -> tuple[Stage, ...]:
@@ -313,8 +317,9 @@ class ProGAN(AdversarialGAN):
     def real_pictures(self, images: tf.Tensor) -> tf.Tensor:
         """A batch of the full size -> what this stage uses of it, in its size and as blurred as its fakes."""
         stage = self.stage
-        replicas = tf.distribute.get_replica_context().num_replicas_in_sync
-        images = images[: -(-self.config.images_per_step(stage.level) // replicas)]
+        limit, context = self.config.batch_limit(stage.level), tf.distribute.get_replica_context()
+        if limit:  # at least two per replica: one picture alone would show no variety
+            images = images[: max(-(-limit // context.num_replicas_in_sync), 2)]
         real = shrunk(images, 2 ** (self.config.num_levels - 1 - stage.level))
         return mixed(enlarged(shrunk(real, 2), 2), real, self.alpha(stage)) if stage.fading else real
 
