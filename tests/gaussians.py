@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+import tensorflow as tf
 from keras import layers
 
 from tf_gan_zoo.batch_spec import BatchSpec, image_field
@@ -26,8 +27,8 @@ def coverage(samples, deviations=4):
     return int((counts >= len(samples) / NUM_MODES / 4).sum()), float(on_mode.mean())
 
 
-def on_the_ring(model_class, units=64):
-    """A model's losses and updates with dense networks for points; its config says all but the sizes."""
+def train_on_the_ring(model_class, steps, batch_size=256, **settings):
+    """`coverage` after training with a model's losses and updates, but dense networks for points."""
 
     class OnTheRing(model_class):
         @property
@@ -35,24 +36,29 @@ def on_the_ring(model_class, units=64):
             return BatchSpec(images=image_field((1, 2), 1, (-1.0, 1.0)))
 
         def build_networks(self, config):
-            return {"generator": _generator(config, units), "discriminator": _discriminator(units)}
+            return {"generator": _generator(config), "discriminator": _discriminator()}
 
-    return OnTheRing
+    noise = {"latent_size": 8, "latent_distribution": "normal"}
+    model = OnTheRing(model_class.config_cls(**noise, **settings))
+    model.compile(steps_per_execution=50)
+    points = tf.data.Dataset.from_tensor_slices(ring(20_000)).shuffle(20_000, seed=0).repeat()
+    model.fit(points.batch(batch_size), steps_per_epoch=steps, verbose=0)
+    return coverage(model.generate(2000, batch_size=2000))
 
 
-def _generator(config, units):
+def _generator(config):
     latents = keras.Input((config.latent_size,), name="latents")
-    points = layers.Dense(2)(_hidden(latents, units))
+    points = layers.Dense(2)(_hidden(latents))
     return keras.Model(latents, layers.Reshape((1, 2, 1), name="images")(points), name="generator")
 
 
-def _discriminator(units):
+def _discriminator():
     images = keras.Input((1, 2, 1), name="images")
-    x = _hidden(layers.Flatten()(images), units)
+    x = _hidden(layers.Flatten()(images))
     return keras.Model(images, layers.Dense(1, name="scores")(x), name="discriminator")
 
 
-def _hidden(x, units):
+def _hidden(x):
     for _ in range(2):
-        x = layers.Dense(units, activation="relu")(x)
+        x = layers.Dense(64, activation="relu")(x)
     return x

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import difference, make_dataset, make_fields, tiny
-from gaussians import coverage, on_the_ring, ring
+from gaussians import train_on_the_ring
 
 from tf_gan_zoo.batch_spec import BatchError
 from tf_gan_zoo.config import ConfigError
@@ -208,11 +208,12 @@ def test_single_step_moves_both_along_gradients_of_one_point():
         assert difference([v.numpy() for v in model.player_variables(player)], values) < 1e-5
 
 
-@pytest.mark.parametrize("name", [*DIVERGENCES, "alpha", "weighted_jensen_shannon"])
-def test_every_divergence_trains(name):
+@pytest.mark.parametrize("name", ["jeffrey", "total_variation", "alpha", "weighted_jensen_shannon"])
+def test_divergences_train(name):
     model = tiny("fgan", divergence=name, alpha=0.5, data_weight=0.3)
     model.run_eagerly = True
-    logs = {name: values[-1] for name, values in model.fit(make_dataset(model, 2), verbose=0).history.items()}
+    history = model.fit(make_dataset(model, 2), verbose=0).history
+    logs = {scalar: values[-1] for scalar, values in history.items()}
     assert all(np.isfinite(value) for value in logs.values())
     assert logs["divergence"] == -logs["d_loss"]
     assert divergence_of(model.config).threshold == ROWS.get(name, ROWS["alpha 2"]).threshold
@@ -256,25 +257,15 @@ def test_impossible_configs_are_refused(overrides, message):
         FGANConfig(**overrides)
 
 
-def train_on_the_ring(name, generator_loss):
-    """Modes covered and samples on them after 6,000 steps."""
-    config = FGANConfig(
-        divergence=name, generator_loss=generator_loss, latent_size=8, latent_distribution="normal",
-        learning_rate=1e-3,
-    )  # fmt: skip
-    model = on_the_ring(FGAN)(config)
-    model.compile(steps_per_execution=50)
-    points = tf.data.Dataset.from_tensor_slices(ring(20_000)).shuffle(20_000, seed=0).repeat().batch(256)
-    model.fit(points, steps_per_epoch=6000, verbose=0)
-    return coverage(model.generate(2000, batch_size=2000))
-
-
-# Total variation is not among them: V saturates at once, and its gradient vanishes.
+# Not among them: total variation, whose V saturates at once and then has no gradient (1 to 4 modes), and
+# Jeffrey's divergence, which has not settled after so many steps (3 modes).
 @pytest.mark.slow  # half a minute for each divergence
 @pytest.mark.parametrize("name", [
     "kl", "reverse_kl", "pearson", "neyman", "squared_hellinger", "jensen_shannon", "gan",
 ])  # fmt: skip
 def test_all_modes_of_a_ring_are_found(name):
-    modes, share = train_on_the_ring(name, "bound")
+    modes, share = train_on_the_ring(
+        FGAN, 6000, divergence=name, generator_loss="bound", learning_rate=1e-3
+    )
     assert modes == 8
     assert share > 0.6

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import make_dataset, make_fields, tiny
+from gaussians import train_on_the_ring
 
 from tf_gan_zoo.batch_spec import BatchError
 from tf_gan_zoo.config import ConfigError
@@ -76,6 +77,13 @@ def test_samples_far_on_the_right_side_are_still_pulled():
         cross_entropy = tf.reduce_mean(tf.nn.softplus(-logits))
     assert float(tape.gradient(squares, logits)[0, 0]) == pytest.approx(8.0)
     assert abs(float(tape.gradient(cross_entropy, logits)[0, 0])) < 2e-4
+
+
+@pytest.mark.slow  # a quarter of a minute
+def test_all_modes_of_a_ring_are_found_without_batch_norm():
+    modes, share = train_on_the_ring(LSGAN, 4000, learning_rate=5e-4)
+    assert modes == 8
+    assert share > 0.8
 
 
 def test_scenes_have_the_tables_layers():

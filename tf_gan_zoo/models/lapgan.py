@@ -75,6 +75,8 @@ class LAPGANConfig(Config):
         top_discriminator_size: units of D's two hidden layers at the top.
         width: filters of the convolutions of all other levels.
         dropout: in D, after hidden layers at the top and before the last layer elsewhere.
+        optimizer: "sgd" as in the paper, or "adam", which takes fewer steps; of the fields below it takes
+            `learning_rate` and `beta_1`.
         learning_rate_divisor: divides the rate at every update, down to `min_learning_rate`; the default is
             1 + 4e-5 in an epoch.
         momentum: in the first epoch.
@@ -94,12 +96,14 @@ class LAPGANConfig(Config):
     top_discriminator_size: PositiveInt = 600
     width: PositiveInt = 64
     dropout: Fraction = 0.5
+    optimizer: Literal["sgd", "adam"] = "sgd"
     learning_rate: PositiveFloat = 0.02
     learning_rate_divisor: PositiveFloat = 1.0000001
     min_learning_rate: PositiveFloat = 1e-6
     momentum: PositiveFloat = 0.5
     final_momentum: PositiveFloat = 0.8
     momentum_epochs: PositiveInt = 375
+    beta_1: Fraction = 0.5
 
     def validate(self) -> None:
         sizes = self.level_sizes
@@ -218,6 +222,8 @@ class LAPGAN(LabelledGAN):
         return networks
 
     def make_optimizer(self, player: str) -> keras.optimizers.Optimizer:
+        if self.config.optimizer == "adam":
+            return keras.optimizers.Adam(self.config.learning_rate, beta_1=self.config.beta_1)
         return rising_momentum_sgd(self.config)
 
     @property
