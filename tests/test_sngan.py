@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 from conftest import make_dataset, make_fields, tiny
 
+import tf_gan_zoo as zoo
 from tf_gan_zoo import losses
 from tf_gan_zoo.batch_spec import BatchError
 from tf_gan_zoo.config import ConfigError
@@ -187,3 +188,12 @@ def test_training_data_must_have_labels_of_the_model():
         model.fit({"images": fields["images"]}, verbose=0)
     with pytest.raises(BatchError, match=r"'labels'.*in \[0, 2\], got values from 3 to 3"):
         model.fit({**fields, "labels": np.full(8, 3, "int32")}, verbose=0)
+
+
+def test_published_samples_are_of_the_class_asked_for():
+    """By the packaged classifier; an untrained network, whose classes are alike, has a tenth."""
+    labels = np.arange(400) % 10
+    for weights, low, high in (("pretrained", 0.8, 1.0), (None, 0.0, 0.2)):
+        model = zoo.get("sngan.fashion_mnist", weights=weights)
+        samples = model.generate(400, seed=1, labels=labels)
+        assert low <= model._class_accuracy(samples, labels)["class_accuracy"] <= high
