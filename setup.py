@@ -42,6 +42,7 @@ setup(
         "hf": ["huggingface_hub>=0.20"],
         "litert": ["ai-edge-litert>=2.0"],
         "mp4": ["imageio[ffmpeg]>=2.31"],
+        "features": ["opencv-python-headless>=4.8"],  # SIFT and ORB, to compare descriptors with
         "onnx": ["tf2onnx>=1.16", "onnx>=1.16", "onnxruntime>=1.17"],
         "test": [
             "pytest>=8.0",
@@ -49,6 +50,7 @@ setup(
             "ruff==0.17.*",
             "scikit-image>=0.22",
             "imageio[ffmpeg]>=2.31",
+            "opencv-python-headless>=4.8",
             "tensorboard>=2.18",
             "tensorflow-datasets>=4.9",
             "importlib_resources",
