@@ -23,8 +23,9 @@ while one is above their sum, neither if both would.
 Choices: the paper's learning rate and encoder (2048 dense units; the code has 1024 and a larger, decaying
 rate). The code for faces discriminates only x_p: `discriminate_reconstructions=False`.
 
-Departures: x, x~ and x_p pass the discriminator as one batch, which gives logits and features at once; no
-1e-3 inside the logarithms; initial weights are N(0, 1 / inputs); Keras pads "same".
+Departures: x, x~ and x_p pass the discriminator as batches of their own, not as one (in trials D told them by
+the joint statistics and won at once), each giving logits and features; no 1e-3 inside the logarithms; initial
+weights are N(0, 1 / inputs); Keras pads "same".
 """
 
 from __future__ import annotations
@@ -168,13 +169,13 @@ class VAEGAN(EncodingGAN):
         count = tf.shape(images)[0]
         means, log_variances = self.encoder(images, training=training)
         drawn = normal_sample(means, log_variances, self.latents(f"{purpose}posterior", count))
-        reconstructed = self.generator(drawn, training=training)
-        sampled = self.generator(self.latents(f"{purpose}prior", count), training=training)
-        joined = tf.concat([images, reconstructed, sampled], axis=0)
-        logits, features = (tf.split(x, 3) for x in self.discriminator(joined, training=training))
+        latents = tf.concat([drawn, self.latents(f"{purpose}prior", count)], axis=0)
+        kinds = [images, *tf.split(self.generator(latents, training=training), 2)]
+        logits, features = zip(*(self.discriminator(x, training=training) for x in kinds))
         similarity = half_squared_distance(features[0], features[1])
         fake_logits = logits[1:] if self.config.discriminate_reconstructions else logits[2:]
-        return Outputs(kl_to_standard_normal(means, log_variances), similarity, logits[0], fake_logits)
+        kl = kl_to_standard_normal(means, log_variances)
+        return Outputs(kl, similarity, logits[0], list(fake_logits))
 
     def _objectives(self, outputs: Outputs) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
         """D's loss, the decoder's, L_similarity and L_prior: means over the batch."""
