@@ -37,6 +37,7 @@ import keras
 import tensorflow as tf
 from keras import layers
 
+from tf_gan_zoo import replicas
 from tf_gan_zoo.batch_spec import BatchSpec, image_field
 from tf_gan_zoo.config import (
     Channels,
@@ -49,6 +50,7 @@ from tf_gan_zoo.config import (
 )
 from tf_gan_zoo.encoding import EncodingGAN, kl_to_standard_normal, normal_sample
 from tf_gan_zoo.losses import non_saturating_generator_loss
+from tf_gan_zoo.models.gan import minimax_generator_loss
 from tf_gan_zoo.networks import autoencoder
 from tf_gan_zoo.penalties import half_squared_norm
 from tf_gan_zoo.registry import Paper, register
@@ -187,7 +189,7 @@ class VAEGAN(EncodingGAN):
     def _fooling(self, fake_logits: tf.Tensor) -> tf.Tensor:
         if self.config.loss == "non_saturating":
             return non_saturating_generator_loss(fake_logits)
-        return -tf.reduce_mean(tf.nn.softplus(fake_logits))  # log(1 - Dis)
+        return minimax_generator_loss(fake_logits)
 
     def _decay(self, player: str) -> tf.Tensor:
         kernels = (v for v in self.player_variables(player) if v.name == "kernel")
@@ -198,7 +200,7 @@ class VAEGAN(EncodingGAN):
         c = self.config
         if c.equilibrium_margin is None:
             return {}
-        costs = tf.distribute.get_replica_context().all_reduce("MEAN", tf.stack(_costs(outputs)))
+        costs = replicas.mean(tf.stack(_costs(outputs)))
         discriminator = tf.reduce_all(costs >= c.equilibrium - c.equilibrium_margin)
         generator = tf.reduce_all(costs <= c.equilibrium + c.equilibrium_margin)
         neither = ~(generator | discriminator)
