@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from conftest import make_dataset, make_fields, tiny
 
+import tf_gan_zoo as zoo
 from tf_gan_zoo.config import ConfigError
 from tf_gan_zoo.layers import SelfAttention, SpectralNormalization
 from tf_gan_zoo.models.sagan import SAGAN, SAGANConfig
@@ -117,6 +118,17 @@ def test_averaged_generator_is_an_option():
 def test_impossible_configs_are_refused(overrides, message):
     with pytest.raises(ConfigError, match=message):
         SAGANConfig(**overrides)
+
+
+def test_published_samples_are_of_the_class_asked_for():
+    """By the packaged classifier; an untrained network, whose classes are alike, has a tenth."""
+    labels = np.arange(400) % 10
+    for weights, low, high in (("pretrained", 0.8, 1.0), (None, 0.0, 0.2)):
+        model = zoo.get("sagan.fashion_mnist", weights=weights)
+        samples = model.generate(400, seed=1, labels=labels)
+        assert low <= model._class_accuracy(samples, labels)["class_accuracy"] <= high
+    pretrained = zoo.get("sagan.fashion_mnist", weights="pretrained")
+    assert all(abs(float(attention_of(n)[0].gamma)) > 0.01 for n in pretrained.networks.values())
 
 
 @pytest.mark.slow  # 81 million weights: minutes and gigabytes
