@@ -59,6 +59,9 @@ METRICS = {
     "neighbour_distance": Shown("distance to nearest real picture", "↓"),
     "neighbour_accuracy": Shown("samples next to a picture of their class", "↑", True),
     "class_accuracy": Shown("samples that a classifier finds to be of their class", "↑", True),
+    "reconstruction_l1": Shown("L1 of reconstructions", "↓"),
+    "balance": Shown("L1 of samples' reconstructions / pictures'", "≈"),
+    "coarse_l1": Shown("L1 between a sample made small and what it was made from", "≈"),
     "clustering_accuracy": Shown("clustering accuracy", "↑", True),
 }
 #: Numbers that are shown within another one's row, or only in the record.
