@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import make_fields, tiny
+from conftest import held_out, make_fields, tiny
 
 import tf_gan_zoo as zoo
 from tf_gan_zoo.batch_spec import BatchError
@@ -138,3 +138,15 @@ def test_samples_become_of_their_class():
     model.fit({"images": images, "labels": labels}, batch_size=16, epochs=25, verbose=0)
     assert contrast() > 0.5
     assert (model.classify(images).argmax(axis=1) == labels).mean() > 0.95
+
+
+# ---------------------------------------------------------------- the published weights
+
+
+def test_published_samples_are_of_their_class():
+    """By the packaged classifier, which has seen real clothes only: far above chance and the untrained G."""
+    examples = held_out("acgan.fashion_mnist", 500)
+    found = zoo.get("acgan.fashion_mnist", weights="pretrained").measure(examples)
+    untrained = zoo.get("acgan.fashion_mnist").measure(examples)
+    assert found["class_accuracy"] > 0.8 > 0.3 > untrained["class_accuracy"]
+    assert found["test_accuracy"] > 0.75 > 0.3 > untrained["test_accuracy"]
