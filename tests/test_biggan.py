@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 from conftest import make_dataset, make_fields, tiny
 
+import tf_gan_zoo as zoo
 from tf_gan_zoo.config import ConfigError
 from tf_gan_zoo.layers import ConditionalBatchNormalization, SelfAttention, SpectralNormalization
 from tf_gan_zoo.models import biggan
@@ -251,6 +252,18 @@ def test_fit_ends_every_epoch_with_standing_statistics():
 def test_impossible_configs_are_refused(overrides, message):
     with pytest.raises(ConfigError, match=message):
         BigGANConfig(**overrides)
+
+
+def test_published_samples_obey_labels_and_truncation():
+    """By the packaged classifier; truncated samples are of their class more often, and less varied."""
+    labels = np.arange(400) % 10
+    model, accuracies, spreads = zoo.get("biggan.fashion_mnist", weights="pretrained"), [], []
+    for truncation in (None, 0.5):
+        samples = model.generate(400, seed=1, labels=labels, truncation=truncation)
+        accuracies.append(model._class_accuracy(samples, labels)["class_accuracy"])
+        spreads.append(np.mean([samples[labels == label].std(0).mean() for label in range(10)]))
+    assert accuracies[1] >= accuracies[0] > 0.8
+    assert spreads[1] < 0.8 * spreads[0]
 
 
 @pytest.mark.slow  # 158 million weights: minutes and gigabytes
