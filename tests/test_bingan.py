@@ -7,7 +7,7 @@ import tensorflow as tf
 from conftest import make_dataset, tiny
 
 import tf_gan_zoo as zoo
-from tf_gan_zoo import penalties, train
+from tf_gan_zoo import penalties, published, train
 from tf_gan_zoo.batch_spec import BatchError
 from tf_gan_zoo.config import ConfigError
 from tf_gan_zoo.data import DatasetError
@@ -172,13 +172,16 @@ def test_regularisers_keep_descriptors_apart_and_make_them_find_more():
     images = np.clip(centres[labels] + rng.normal(0, 0.3, (128, 16, 16, 1)), -1, 1).astype("float32")
     penalty, precision = {}, {}
     for weight in (0.0, 1.0):
-        model = tiny("bingan", dmr_weight=weight, bre_weight=weight, learning_rate=2e-3, num_bits=16)
+        model = tiny(
+            "bingan", dmr_weight=weight, bre_weight=weight, softness=0.1, num_bits=16, learning_rate=2e-3,
+            input_dropout=0.0, hidden_dropout=0.0,
+        )  # fmt: skip
         model.fit(images, batch_size=32, epochs=8, verbose=0, shuffle=False)
         logs = model._d_losses(tf.constant(images), tf.constant(images), training=False)
         penalty[weight] = float(logs["bre_loss"])
         precision[weight] = bingan._retrieval(model.describe(images), labels)
     assert penalty[1.0] < 0.5 * penalty[0.0]
-    assert precision[1.0] > precision[0.0] + 0.1
+    assert precision[1.0] > 1.5 * precision[0.0]
 
 
 # -------------------------------------------------------------------- use and misuse
@@ -206,6 +209,8 @@ def test_listed_for_features_too():
 
 def test_published_descriptors_find_pictures_of_a_class():
     """Better than as many random bits of pixels, and than the untrained network, on the test split."""
+    if "bingan.fashion_mnist" not in published.manifest():
+        pytest.skip("no weights of bingan.fashion_mnist are published")
     model = zoo.get("bingan.fashion_mnist", weights="pretrained")
     try:
         pipeline = train.open_pipeline(model, "test", view="labelled", batch_size=500)

@@ -72,12 +72,16 @@ class BinGANConfig(Config):
         image_size: sides that can be halved to 4..7 pixels, 28 or 32 for example.
         latent_distribution: latents come from [-1, 1]; the generator moves them to [0, 1].
         num_bits: K, a multiple of 8; 16, 32 and 64 for retrieval and 256 for patches in the paper.
+        output_std: standard deviation that the first samples have before their tanh.
         discriminator_width: channels of D's first three convolutions.
         deep_width: channels of its next ones; 128 for patches.
+        input_dropout: on pictures, in training; `hidden_dropout` follows the third and sixth convolution. In
+            narrow networks dropout makes bits so noisy that they look balanced without being so.
         dmr_weight: 0.05 in the paper.
         bre_weight: 0.001 for retrieval and 0.01 for patches in the paper.
         beta: the larger, the less the wide layer's likeness counts.
-        softness: of the soft signs.
+        softness: of the soft signs; the larger, the farther from 0 a number still feels the regularisers.
+        generator_learning_rate: None for the same as D's.
     """
 
     data: str = "tfds:cifar10"
@@ -90,13 +94,17 @@ class BinGANConfig(Config):
     architecture: Literal["retrieval", "patches"] = "retrieval"
     num_bits: PositiveInt = 32
     generator_width: PositiveInt = 128
+    output_std: PositiveFloat = 0.1
     discriminator_width: PositiveInt = 96
     deep_width: PositiveInt = 192
+    input_dropout: Fraction = 0.2
+    hidden_dropout: Fraction = 0.5
     dmr_weight: NonNegativeFloat = 0.05
     bre_weight: NonNegativeFloat = 0.001
     beta: PositiveFloat = 2.0
     softness: PositiveFloat = 0.001
     learning_rate: PositiveFloat = 3e-4
+    generator_learning_rate: PositiveFloat | None = None
     beta_1: Fraction = 0.5
     beta_2: Fraction = 0.999
 
@@ -135,8 +143,9 @@ class BinGAN(AdversarialGAN):
         return {"generator": build_generator(config), "discriminator": build_discriminator(config)}
 
     def make_optimizer(self, player: str) -> keras.optimizers.Optimizer:
-        c = self.config
-        return keras.optimizers.Adam(c.learning_rate, beta_1=c.beta_1, beta_2=c.beta_2)
+        c, rate = self.config, self.config.learning_rate
+        rate = (c.generator_learning_rate or rate) if player == "generator" else rate
+        return keras.optimizers.Adam(rate, beta_1=c.beta_1, beta_2=c.beta_2)
 
     @property
     def batch_spec(self) -> BatchSpec:
@@ -296,7 +305,7 @@ def _mean_over_pairs(values: tf.Tensor) -> tf.Tensor:
 
 def build_generator(config: BinGANConfig) -> keras.Model:
     """The generator of "Improved Techniques for Training GANs" for CIFAR-10."""
-    shared = ("image_size", "channels", "latent_size", "generator_width", "sync_batch_norm")
+    shared = ("image_size", "channels", "latent_size", "generator_width", "output_std", "sync_batch_norm")
     own = {name: getattr(config, name) for name in shared}
     return improved_gan.build_generator(improved_gan.ImprovedGANConfig(**own))
 
@@ -307,8 +316,9 @@ def build_discriminator(config: BinGANConfig) -> keras.Model:
     Shapes: (batch, 2), (batch, num_bits), (batch, wide numbers) or a map, (batch, features).
     """
     images = keras.Input((*height_width(config.image_size), config.channels), name="images")
-    x = SeededDropout(0.2)(images)
-    x = improved_gan.convolutional_trunk(x, config.discriminator_width, config.deep_width)
+    x = SeededDropout(config.input_dropout)(images)
+    widths = (config.discriminator_width, config.deep_width)
+    x = improved_gan.convolutional_trunk(x, *widths, config.hidden_dropout)
     head = _retrieval_head if config.architecture == "retrieval" else _patch_head
     codes, wide, features = head(x, config)
     logits = _dense(2, dtype="float32", name="logits")(features)

@@ -96,6 +96,7 @@ class ImprovedGANConfig(Config):
         latent_distribution: latents come from [-1, 1]; the generator moves them to [0, 1].
         generator_width: channels of a convolutional G's last hidden layer.
         discriminator_width: channels of a convolutional D's first three layers; the others have twice that.
+        output_std: standard deviation that the first samples of a convolutional G have before their tanh.
         generator_units: units of a dense G's two hidden layers.
         discriminator_units: units of a dense D's hidden layers.
         generator_loss: what G descends.
@@ -123,6 +124,7 @@ class ImprovedGANConfig(Config):
     latent_distribution: Literal["uniform"] = "uniform"
     architecture: Literal["convolutional", "dense"] = "convolutional"
     generator_width: PositiveInt = 128
+    output_std: PositiveFloat = 0.1
     discriminator_width: PositiveInt = 96
     generator_units: PositiveInt = 500
     discriminator_units: tuple[PositiveInt, ...] = (1000, 500, 250, 250, 250)
@@ -496,7 +498,7 @@ def _convolutional_generator(x: keras.KerasTensor, config: Any) -> keras.KerasTe
         x = layers.Conv2DTranspose(top >> k, 5, 2, "same", use_bias=False, kernel_initializer=_normal())(x)
         x = layers.ReLU()(_norm(config)(x))
     return WeightNormConv2DTranspose(
-        config.channels, 5, 2, "same", trainable_gain=True, initial_std=0.1
+        config.channels, 5, 2, "same", trainable_gain=True, initial_std=config.output_std
     )(x)  # fmt: skip
 
 
@@ -544,12 +546,14 @@ def _convolutional_features(
     return features, features
 
 
-def convolutional_trunk(x: keras.KerasTensor, width: int, deep_width: int) -> keras.KerasTensor:
+def convolutional_trunk(
+    x: keras.KerasTensor, width: int, deep_width: int, dropout: float = 0.5
+) -> keras.KerasTensor:
     """Pictures -> maps (batch, height / 4 - 2, width / 4 - 2, deep_width)."""
     for filters in (width, deep_width):
         for strides in (1, 1, 2):
             x = leaky_conv(filters, 3, strides, "same")(x)
-        x = SeededDropout(0.5)(x)
+        x = SeededDropout(dropout)(x)
     return leaky_conv(deep_width, 3)(x)
 
 
