@@ -30,6 +30,7 @@ def num_weights(network):
 @pytest.fixture(scope="module")
 def trained():
     model = tiny("sngan", num_classes=3)
+    model.compile(run_eagerly=True)
     model.fit(make_dataset(model, 2), verbose=0)
     return model
 
@@ -47,7 +48,6 @@ def test_hinge_losses_by_hand():
 @pytest.mark.parametrize("overrides, generator, discriminator", [
     ({"num_classes": 10}, 4_304_387, 1_055_104),
     (CNN, 3_812_355, 2_935_873),
-    (IMAGENET, 32_150_787, 29_017_857),
     ({**IMAGENET, "num_classes": 1000}, 41_996_931, 30_041_857),
 ])  # fmt: skip
 def test_paper_sizes(overrides, generator, discriminator):
@@ -76,9 +76,10 @@ def test_every_weight_of_the_discriminator_is_normalised_and_none_of_the_generat
 
 def test_singular_values_are_one_after_training(trained):
     """Some passes later, that is: u is one step behind the kernels that the optimizer moves."""
-    fields = make_fields(trained, 4)
+    fields = {name: tf.constant(value) for name, value in make_fields(trained, 4).items()}
+    forward = tf.function(lambda: trained.logits(fields["images"], fields["labels"], training=True))
     for _ in range(100):
-        trained.logits(fields["images"], fields["labels"], training=True)
+        forward()
     for layer in trained.discriminator.layers:
         if isinstance(layer, SpectralNormalization):
             kernel = np.asarray(layer.normalized_kernel())
