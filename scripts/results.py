@@ -62,6 +62,10 @@ METRICS = {
     "reconstruction_l1": Shown("L1 of reconstructions", "↓"),
     "balance": Shown("L1 of samples' reconstructions / pictures'", "≈"),
     "coarse_l1": Shown("L1 between a sample made small and what it was made from", "≈"),
+    "accuracy": Shown("accuracy with few labels", "↑", True),
+    "retrieval_map": Shown("retrieval mAP", "↑", True),
+    "activation_correlation": Shown("likeness of D's activation patterns", "↓"),
+    "marginal_entropy_penalty": Shown("imbalance of D's units", "↓"),
     "clustering_accuracy": Shown("clustering accuracy", "↑", True),
 }
 #: Numbers that are shown within another one's row, or only in the record.
