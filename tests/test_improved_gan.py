@@ -267,15 +267,20 @@ def test_impossible_configs_are_refused(overrides, message):
 
 
 def test_published_classifier_beats_the_labels_alone():
-    """100 labels of Fashion-MNIST: the margin is in the record; here on 500 pictures of the test split."""
+    """100 labels of Fashion-MNIST, on the whole test split; 1,000 pictures leave a point or two to chance."""
     if "improved_gan.fashion_mnist" not in published.manifest():
         pytest.skip("no weights of improved_gan.fashion_mnist are published")
     model = zoo.get("improved_gan.fashion_mnist", weights="pretrained")
     try:
-        pipeline = train.open_pipeline(model, "test", batch_size=500)
+        pipeline = train.open_pipeline(model, "test", batch_size=10_000)
     except DatasetError as error:
         pytest.skip(f"Fashion-MNIST is not installed: {error}")
-    batch = {name: np.asarray(value) for name, value in next(iter(pipeline.dataset())).items()}
-    results = model.measure(batch)
-    assert results["accuracy"] > results["accuracy_baseline"] + 0.01
-    assert results["accuracy"] > zoo.get("improved_gan.fashion_mnist").measure(batch)["accuracy"] + 0.5
+    batch = next(iter(pipeline.dataset()))
+    images, labels = np.asarray(batch["images"]), np.asarray(batch["labels"])
+
+    def accuracy(model, network):
+        return (model.classify(images, 500, network).argmax(axis=1) == labels).mean()
+
+    trained = accuracy(model, "discriminator_ema")
+    assert trained > accuracy(model, "baseline_ema") + 0.03
+    assert trained > accuracy(zoo.get("improved_gan.fashion_mnist"), "discriminator_ema") + 0.5
