@@ -4,9 +4,10 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import difference, make_dataset, make_fields, tiny
+from conftest import difference, held_out, make_dataset, make_fields, tiny
 from gaussians import train_on_the_ring
 
+import tf_gan_zoo as zoo
 from tf_gan_zoo.batch_spec import BatchError
 from tf_gan_zoo.config import ConfigError
 from tf_gan_zoo.losses import non_saturating_discriminator_loss, non_saturating_generator_loss
@@ -269,3 +270,11 @@ def test_all_modes_of_a_ring_are_found(name):
     )
     assert modes == 8
     assert share > 0.6
+
+
+def test_published_samples_are_clothes_of_all_kinds():
+    examples = held_out("fgan.fashion_mnist", 500)
+    found = zoo.get("fgan.fashion_mnist", weights="pretrained").measure(examples)
+    untrained = zoo.get("fgan.fashion_mnist").measure(examples)
+    assert found["classes"] >= 9 > 2 >= untrained["classes"]
+    assert found["neighbour_distance"] < 0.85 * untrained["neighbour_distance"]

@@ -4,8 +4,9 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import difference, make_dataset, make_fields, tiny
+from conftest import difference, held_out, make_dataset, make_fields, tiny
 
+import tf_gan_zoo as zoo
 from tf_gan_zoo.batch_spec import BatchError
 from tf_gan_zoo.config import ConfigError
 from tf_gan_zoo.models.lapgan import (
@@ -210,3 +211,12 @@ def test_measure_compares_samples_with_the_pictures_they_are_made_from():
 def test_impossible_levels_are_refused(sizes, message):
     with pytest.raises(ConfigError, match=message):
         LAPGANConfig(level_sizes=sizes)
+
+
+def test_published_samples_are_of_their_class_and_look_like_what_they_are_made_from():
+    """Class accuracy is by the packaged classifier, which has seen real clothes only."""
+    examples = held_out("lapgan.fashion_mnist", 500)
+    found = zoo.get("lapgan.fashion_mnist", weights="pretrained").measure(examples)
+    untrained = zoo.get("lapgan.fashion_mnist").measure(examples)
+    assert found["class_accuracy"] > 0.65 > 0.3 > untrained["class_accuracy"]
+    assert found["coarse_l1"] < found["coarse_l1_baseline"] / 3
