@@ -125,7 +125,7 @@ TRAINED = [recipe for recipe in published.manifest() if recipe.split(".")[0] in 
 
 @pytest.mark.parametrize("recipe", TRAINED)
 def test_trained_weights_reconstruct_better_than_none(recipe):
-    """Reconstructions are nearer to their own pictures than to others, and latents know the classes."""
+    """Reconstructions are nearer to their own pictures than to others; adversarial ones the least so."""
     model = zoo.get(recipe)
     field = model.batch_spec["images"]
     try:
@@ -138,6 +138,6 @@ def test_trained_weights_reconstruct_better_than_none(recipe):
     examples = {name: value.numpy() for name, value in next(iter(data)).items()}
     trained = zoo.get(recipe, weights="pretrained").measure(examples)
     untrained = model.measure(examples)
-    assert trained["reconstruction_l1"] < 0.8 * trained["mismatch_l1"]
-    assert trained["reconstruction_l1"] < 0.8 * untrained["reconstruction_l1"]
-    assert trained["code_accuracy"] > 0.5
+    margin = {"ali": 0.9, "bigan": 0.7}.get(recipe.split(".")[0], 0.4)
+    assert trained["reconstruction_l1"] < margin * trained["mismatch_l1"]
+    assert trained["reconstruction_l1"] < 0.7 * untrained["reconstruction_l1"]
