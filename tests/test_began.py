@@ -4,8 +4,9 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import difference, make_dataset, make_fields, snapshot, tiny
+from conftest import difference, held_out, make_dataset, make_fields, snapshot, tiny
 
+import tf_gan_zoo as zoo
 from tf_gan_zoo.batch_spec import BatchError
 from tf_gan_zoo.config import ConfigError
 from tf_gan_zoo.models.began import (
@@ -175,3 +176,14 @@ def test_measure_reports_the_reconstruction():
 def test_pictures_that_are_too_small_are_refused():
     with pytest.raises(ConfigError, match="sides of 7 or more pixels, got 6"):
         BEGANConfig(image_size=6)
+
+
+def test_published_auto_encoder_has_learned_pictures():
+    """Against the mean picture and the untrained network; samples are of several kinds."""
+    examples = held_out("began.fashion_mnist", 500)
+    found = zoo.get("began.fashion_mnist", weights="pretrained").measure(examples)
+    untrained = zoo.get("began.fashion_mnist").measure(examples)
+    assert found["reconstruction_l1"] < 0.5 * found["reconstruction_l1_baseline"]
+    assert found["reconstruction_l1"] < 0.5 * untrained["reconstruction_l1"]
+    assert 0.7 < found["balance"] < 1.5
+    assert found["classes"] >= 5 > 2 >= untrained["classes"]
