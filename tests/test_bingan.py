@@ -218,5 +218,5 @@ def test_published_descriptors_find_pictures_of_a_class():
         pytest.skip(f"Fashion-MNIST is not installed: {error}")
     batch = {name: np.asarray(value) for name, value in next(iter(pipeline.dataset())).items()}
     trained, untrained = model.measure(batch), zoo.get("bingan.fashion_mnist").measure(batch)
-    assert trained["retrieval_map"] > trained["retrieval_map_baseline"] + 0.05
-    assert trained["retrieval_map"] > untrained["retrieval_map"] + 0.05
+    assert trained["retrieval_map"] > trained["retrieval_map_baseline"] + 0.02
+    assert trained["retrieval_map"] > untrained["retrieval_map"] + 0.1
