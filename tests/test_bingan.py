@@ -7,7 +7,7 @@ import tensorflow as tf
 from conftest import make_dataset, tiny
 
 import tf_gan_zoo as zoo
-from tf_gan_zoo import penalties, published, train
+from tf_gan_zoo import penalties, train
 from tf_gan_zoo.batch_spec import BatchError
 from tf_gan_zoo.config import ConfigError
 from tf_gan_zoo.data import DatasetError
@@ -209,8 +209,6 @@ def test_listed_for_features_too():
 
 def test_published_descriptors_find_pictures_of_a_class():
     """Better than as many random bits of pixels, and than the untrained network, on the test split."""
-    if "bingan.fashion_mnist" not in published.manifest():
-        pytest.skip("no weights of bingan.fashion_mnist are published")
     model = zoo.get("bingan.fashion_mnist", weights="pretrained")
     try:
         pipeline = train.open_pipeline(model, "test", view="labelled", batch_size=500)
