@@ -82,7 +82,7 @@ def test_names_are_taken_once():
 
 LEVELS = [
     {"_quiet", "accumulation", "batch_spec", "chains", "random", "layers", "losses", "penalties", "schedules"}
-    | {"cards", "config", "data", "fetch", "metrics", "npz", "optimizers", "published", "replicas"},
+    | {"cards", "config", "data", "fetch", "metrics", "npz", "optimizers", "published", "replicas", "tiling"},
     {"networks", "conditional", "encoding", "endpoints", "fitting", "gan", "registry"},
     {"models"},
     {"weights", "distribution", "zoo", "callbacks", "present", "latents"},

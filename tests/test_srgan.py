@@ -330,5 +330,5 @@ def test_upscale_uses_moving_averages(upscaler):
 
 @pytest.mark.parametrize("options", [{"tile": 0}, {"tile": 8, "overlap": -1}])
 def test_tiles_that_do_not_work_are_refused(upscaler, options):
-    with pytest.raises(ValueError, match="tile >= 1 and overlap >= 0"):
+    with pytest.raises(ValueError, match="tile of at least 1 and a margin of at least 0"):
         upscaler.upscale(pictures(6, 6, 3, low=0.0), **options)

@@ -20,7 +20,7 @@ and G use the same batch and the same generator outputs.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -49,6 +49,7 @@ from tf_gan_zoo.losses import non_saturating_generator_loss as adversarial_loss
 from tf_gan_zoo.metrics import images as metrics
 from tf_gan_zoo.networks.vgg import FeatureWeightsError, VGG19Features
 from tf_gan_zoo.registry import Paper, register
+from tf_gan_zoo.tiling import in_tiles
 
 #: content_loss -> the VGG19 layer compared, after its ReLU (section 2.2.1).
 _FEATURE_LAYERS = {"vgg22": "relu2_2", "vgg54": "relu5_4"}
@@ -286,8 +287,9 @@ class SRGAN(GAN):
     # ---------------------------------------------------------------- inference
 
     def upscale(
-        self, images: Any, tile: int | None = None, overlap: int | None = None, batch_size: int = 8
-    ) -> np.ndarray:
+        self, images: Any, tile: int | None = None, overlap: int | None = None, batch_size: int = 8,
+        on_tile: Callable[[int, int], None] | None = None,
+    ) -> np.ndarray:  # fmt: skip
         """Pictures of any size, `scale` times as large.
 
         Args:
@@ -297,6 +299,7 @@ class SRGAN(GAN):
             overlap: pixels of surroundings that each tile sees. By default as far as the generator looks,
                 which makes the result that of the whole picture; less is faster.
             batch_size: pictures per call of the network.
+            on_tile: called after each tile with the number of tiles done and that of all.
 
         Returns:
             float32 (batch, scale * height, scale * width, channels) in [-1, 1].
@@ -305,29 +308,13 @@ class SRGAN(GAN):
             BatchError: if the pictures do not fit.
             ValueError: for a tile below 1 or an overlap below 0.
         """
-        if (tile is not None and tile < 1) or (overlap is not None and overlap < 0):
-            raise ValueError(f"expected tile >= 1 and overlap >= 0, got tile={tile}, overlap={overlap}.")
         images = checked_images(images, image_field((None, None), self.config.channels, (0.0, 1.0)))
-        if tile is None:
-            return np.clip(self.run(images, batch_size), -1.0, 1.0)
         margin = self.config.receptive_radius if overlap is None else overlap
-        return self._upscale_tiles(images, tile, margin, batch_size)
-
-    def _upscale_tiles(
-        self, images: np.ndarray, tile: int, margin: int, batch_size: int
-    ) -> np.ndarray:
-        (count, height, width, channels), scale = images.shape, self.config.scale
-        result = np.empty((count, height * scale, width * scale, channels), "float32")
-        for top in range(0, height, tile):
-            for left in range(0, width, tile):
-                # A window ends where the picture ends, so that G pads the borders of the picture only.
-                y, x = max(top - margin, 0), max(left - margin, 0)
-                window = images[:, y : top + tile + margin, x : left + tile + margin]
-                large = self.run(window, batch_size)[:, (top - y) * scale :, (left - x) * scale :]
-                target = result[:, top * scale : (top + tile) * scale, left * scale : (left + tile) * scale]
-                target[...] = np.clip(large[:, : target.shape[1], : target.shape[2]], -1.0, 1.0)
-        return result
-
+        return in_tiles(
+            lambda part: np.clip(self.run(part, batch_size), -1.0, 1.0), images,
+            tile=max(images.shape[1:3]) if tile is None else tile, margin=margin,
+            scale=self.config.scale, on_tile=on_tile,
+        )  # fmt: skip
 
     def measure(self, examples: Mapping[str, np.ndarray]) -> dict[str, float]:
         """PSNR and SSIM on all channels, and gradients as parts of the truth's; bicubic as baseline."""
