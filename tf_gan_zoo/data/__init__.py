@@ -5,7 +5,7 @@
 order of examples, `images.py` how pictures are decoded; each source has a file of its own.
 """
 
-from tf_gan_zoo.data import arrays, emoji, folders, glyphs, tfds
+from tf_gan_zoo.data import arrays, digits, emoji, folders, glyphs, tfds
 from tf_gan_zoo.data.images import ImageFile
 from tf_gan_zoo.data.opening import load_dataset, open_dataset
 from tf_gan_zoo.data.pipeline import Pipeline
@@ -26,6 +26,7 @@ __all__ = [
     "Request",
     "Source",
     "arrays",
+    "digits",
     "emoji",
     "folders",
     "glyphs",

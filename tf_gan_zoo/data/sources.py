@@ -16,10 +16,12 @@ VIEWS = {
     "unpaired": ("images_a", "images_b"),
     "super_resolution": ("low_resolution", "high_resolution"),
     "captioned": ("images", "captions", "labels"),
+    "refinement": ("images_a", "images_b", "labels"),
 }
 """Each view of a data set and the fields of its batches."""
 
 SINGLE_IMAGE_VIEWS = ("images", "labelled", "super_resolution", "captioned")
+USUAL_VIEWS = (*SINGLE_IMAGE_VIEWS, "paired", "unpaired")
 
 
 class DatasetError(ValueError):
@@ -80,7 +82,7 @@ _SOURCES: dict[str, _Entry] = {}
 
 
 def register_source(
-    name: str, *, views: Iterable[str] = tuple(VIEWS), needs_path: bool = False
+    name: str, *, views: Iterable[str] = USUAL_VIEWS, needs_path: bool = False
 ) -> Callable:
     """Registers `function(request, **options) -> Source` under a name.
 
