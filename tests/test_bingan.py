@@ -4,13 +4,12 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import make_dataset, tiny
+from conftest import held_out, make_dataset, tiny
 
 import tf_gan_zoo as zoo
-from tf_gan_zoo import penalties, train
+from tf_gan_zoo import penalties
 from tf_gan_zoo.batch_spec import BatchError
 from tf_gan_zoo.config import ConfigError
-from tf_gan_zoo.data import DatasetError
 from tf_gan_zoo.metrics import descriptors
 from tf_gan_zoo.models import bingan
 from tf_gan_zoo.models.bingan import BinGANConfig
@@ -209,12 +208,8 @@ def test_listed_for_features_too():
 
 def test_published_descriptors_find_pictures_of_a_class():
     """Better than as many random bits of pixels, and than the untrained network, on the test split."""
-    model = zoo.get("bingan.fashion_mnist", weights="pretrained")
-    try:
-        pipeline = train.open_pipeline(model, "test", view="labelled", batch_size=500)
-    except DatasetError as error:
-        pytest.skip(f"Fashion-MNIST is not installed: {error}")
-    batch = {name: np.asarray(value) for name, value in next(iter(pipeline.dataset())).items()}
-    trained, untrained = model.measure(batch), zoo.get("bingan.fashion_mnist").measure(batch)
+    batch = held_out("bingan.fashion_mnist", 500)
+    trained = zoo.get("bingan.fashion_mnist", weights="pretrained").measure(batch)
+    untrained = zoo.get("bingan.fashion_mnist").measure(batch)
     assert trained["retrieval_map"] > trained["retrieval_map_baseline"] + 0.02
     assert trained["retrieval_map"] > untrained["retrieval_map"] + 0.1

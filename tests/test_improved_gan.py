@@ -4,13 +4,12 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import make_fields, tiny
+from conftest import held_out, make_fields, tiny
 
 import tf_gan_zoo as zoo
-from tf_gan_zoo import layers, published, train
+from tf_gan_zoo import layers
 from tf_gan_zoo.batch_spec import BatchError
 from tf_gan_zoo.config import ConfigError
-from tf_gan_zoo.data import DatasetError
 from tf_gan_zoo.layers import weight_norm
 from tf_gan_zoo.models import improved_gan
 from tf_gan_zoo.models.improved_gan import ImprovedGANConfig, WeightHistory
@@ -268,15 +267,9 @@ def test_impossible_configs_are_refused(overrides, message):
 
 def test_published_classifier_beats_the_labels_alone():
     """100 labels of Fashion-MNIST, on the whole test split; 1,000 pictures leave a point or two to chance."""
-    if "improved_gan.fashion_mnist" not in published.manifest():
-        pytest.skip("no weights of improved_gan.fashion_mnist are published")
+    batch = held_out("improved_gan.fashion_mnist", 10_000)
+    images, labels = batch["images"], batch["labels"]
     model = zoo.get("improved_gan.fashion_mnist", weights="pretrained")
-    try:
-        pipeline = train.open_pipeline(model, "test", batch_size=10_000)
-    except DatasetError as error:
-        pytest.skip(f"Fashion-MNIST is not installed: {error}")
-    batch = next(iter(pipeline.dataset()))
-    images, labels = np.asarray(batch["images"]), np.asarray(batch["labels"])
 
     def accuracy(model, network):
         return (model.classify(images, 500, network).argmax(axis=1) == labels).mean()

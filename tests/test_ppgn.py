@@ -6,14 +6,12 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import difference, make_dataset, make_fields, snapshot, tiny
+from conftest import difference, held_out, make_dataset, make_fields, snapshot, tiny
 
 import tf_gan_zoo as zoo
-from tf_gan_zoo import published
 from tf_gan_zoo.batch_spec import BatchError
 from tf_gan_zoo.chains import Chain, Hole, Path
 from tf_gan_zoo.config import ConfigError
-from tf_gan_zoo.data import DatasetError
 from tf_gan_zoo.metrics import tasks
 from tf_gan_zoo.metrics.classifier import FeatureWeightsError
 from tf_gan_zoo.models.ppgn import PPGN, PPGNConfig, denoising_loss, half_square
@@ -373,17 +371,10 @@ def test_encoder_weights_from_a_file_survive_saving(tmp_path):
 # -------------------------------------------------------------------- trained weights
 
 
-@pytest.mark.skipif("ppgn.fashion_mnist" not in published.manifest(), reason="no weights are published")
 def test_trained_samples_are_of_their_class_by_a_judge_the_chain_has_not_seen():
     tf.config.run_functions_eagerly(False)  # a hundred samples of full size are worth the tracing
-    model = zoo.get("ppgn.fashion_mnist", weights="pretrained")
-    try:
-        options = {"view": "labelled", "image_size": 28, "channels": 1, "batch_size": 100, "shuffle": False}
-        batches = zoo.load_dataset(model.config.data, split="test", **options)
-    except DatasetError as error:
-        pytest.skip(str(error))
-    examples = {name: value.numpy() for name, value in next(iter(batches)).items()}
-    measured = model.measure(examples)
+    examples = held_out("ppgn.fashion_mnist", 100)
+    measured = zoo.get("ppgn.fashion_mnist", weights="pretrained").measure(examples)
     assert measured["class_accuracy"] > 0.8 > 0.4 > measured["class_accuracy_baseline"]
     assert measured["inpainting_l1"] < 0.6 * measured["inpainting_l1_baseline"]
     untrained = zoo.get("ppgn.fashion_mnist")

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from tf_gan_zoo.batch_spec import checked_images
 from tf_gan_zoo.endpoints import Endpoint
-from tf_gan_zoo.gan import GAN, AdversarialGAN
+from tf_gan_zoo.gan import AdversarialGAN
 from tf_gan_zoo.metrics import tasks
 from tf_gan_zoo.metrics.images import l1
 
@@ -85,14 +85,6 @@ class EncodingGAN(AdversarialGAN):
             self.encoder, {"images": self.output_range}, notes={"latents": "what `generate` takes"}
         )
         return {**super().endpoints, "encode": encode}
-
-    def example_inputs(
-        self, endpoint: Endpoint, count: int, sizes: Mapping[str, tuple[int, int]], seed: int = 0
-    ) -> dict[str, Any]:
-        if "images" not in endpoint.input_names:
-            return super().example_inputs(endpoint, count, sizes, seed)
-        own_size = {"images": self.batch_spec["images"].shape[:2]}
-        return GAN.example_inputs(self, endpoint, count, own_size, seed)
 
     def measure(self, examples: Mapping[str, np.ndarray]) -> dict[str, float]:
         """What `AdversarialGAN` measures, and how well latents tell a picture.

@@ -592,6 +592,8 @@ class AdversarialGAN(GAN):
     def example_inputs(
         self, endpoint: Endpoint, count: int, sizes: Mapping[str, tuple[int, int]], seed: int = 0
     ) -> dict[str, Any]:
+        if sizes:  # an encoder, a classifier: a network that takes pictures
+            return super().example_inputs(endpoint, count, sizes, seed)
         return self._by_name(endpoint, self.sample_inputs(count, seed))
 
     @staticmethod

@@ -53,7 +53,7 @@ from tf_gan_zoo.config import (
     height_width,
 )
 from tf_gan_zoo.endpoints import Endpoint
-from tf_gan_zoo.gan import GAN, AdversarialGAN
+from tf_gan_zoo.gan import AdversarialGAN
 from tf_gan_zoo.layers import SeededDropout, WeightNormConv2D, WeightNormDense, weight_norm
 from tf_gan_zoo.metrics import descriptors
 from tf_gan_zoo.models import improved_gan
@@ -250,12 +250,6 @@ class BinGAN(AdversarialGAN):
         pictures = {"images": self.batch_spec["images"].value_range}
         notes = {"codes": "a descriptor's bit is 1 where its number is 0 or more"}
         return {**super().endpoints, "describe": Endpoint(self.discriminator, pictures, notes=notes)}
-
-    def example_inputs(
-        self, endpoint: Endpoint, count: int, sizes: Mapping[str, tuple[int, int]], seed: int = 0
-    ) -> dict[str, Any]:
-        family = GAN if endpoint.input_names == ["images"] else AdversarialGAN
-        return family.example_inputs(self, endpoint, count, sizes, seed)
 
 
 def _retrieval(bits: np.ndarray, labels: np.ndarray) -> float:

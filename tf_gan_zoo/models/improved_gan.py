@@ -348,12 +348,6 @@ class ImprovedGAN(AdversarialGAN):
         notes = {"logits": "one number per class, of which softmax makes probabilities"}
         return {**super().endpoints, "classify": Endpoint(self.discriminator_ema, pictures, notes=notes)}
 
-    def example_inputs(
-        self, endpoint: Endpoint, count: int, sizes: Mapping[str, tuple[int, int]], seed: int = 0
-    ) -> dict[str, Any]:
-        family = GAN if endpoint.input_names == ["images"] else AdversarialGAN
-        return family.example_inputs(self, endpoint, count, sizes, seed)
-
 
 class WeightHistory(keras.layers.Layer):
     """The mean of some weights over all past steps, for historical averaging (section 3.3).

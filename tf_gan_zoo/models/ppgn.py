@@ -68,7 +68,6 @@ from tf_gan_zoo.config import (
     height_width,
 )
 from tf_gan_zoo.endpoints import Endpoint
-from tf_gan_zoo.gan import GAN
 from tf_gan_zoo.layers import SeededDropout
 from tf_gan_zoo.losses import non_saturating_discriminator_loss as discriminator_loss
 from tf_gan_zoo.losses import non_saturating_generator_loss as adversarial_loss
@@ -569,14 +568,6 @@ class PPGN(LabelledGAN):
             "generate": Endpoint(self.generator, image, clip=True, notes=notes),
             "encode": Endpoint(self.encoder, image),
         }
-
-    def example_inputs(
-        self, endpoint: Endpoint, count: int, sizes: Mapping[str, tuple[int, int]], seed: int = 0
-    ) -> dict[str, Any]:
-        if endpoint.network is self.generator:
-            return super().example_inputs(endpoint, count, sizes, seed)
-        own_size = {"images": self.batch_spec["images"].shape[:2]}
-        return GAN.example_inputs(self, endpoint, count, own_size, seed)
 
     def measure(self, examples: Mapping[str, np.ndarray]) -> dict[str, float]:
         """What classes samples are of, by judges that the chain has not seen and by E itself.
