@@ -482,6 +482,15 @@ def test_emoji_unpaired_halves_are_disjoint_and_test_is_aligned(emoji):
     assert not set(a + b) & set(fields[0])
 
 
+def test_emoji_are_drawn_as_lines_for_colouring(emoji):
+    options = {"view": "paired", "style_a": "outline", "style_b": "twitter", "split": "all"}
+    batches = list(load_dataset(f"emoji:{emoji}", batch_size=1, **options))
+    assert len(batches) == 39
+    for batch in batches:  # pictures of one colour have no lines
+        assert float(batch["inputs"].numpy().min()) == 1.0
+        assert round((float(batch["targets"][0, 0, 0, 2]) + 1) * 127.5) == 20
+
+
 def test_emoji_labels_and_captions(emoji):
     pipeline = open_dataset(f"emoji:{emoji}", view="captioned", style="twitter", batch_size=1)
     assert pipeline.label_names == ("Animals", "Food")

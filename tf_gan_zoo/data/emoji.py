@@ -18,11 +18,13 @@ all views alike.
 
 * images, labelled, captioned, super_resolution: one `style`. Labels are categories, captions
   names in lower case.
-* paired: `style_a` to `style_b`, emoji that both have.
+* paired: `style_a` to `style_b`, emoji that both have; with `style_a="outline"` line drawings made of
+  the pictures in `style_b`, to be coloured.
 * unpaired: `images_a` in `style_a`, `images_b` in `style_b`. In "train" the two come from
   different emoji (disjoint halves); in "test" the same index is the same emoji (hidden pairs).
 """
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -51,11 +53,13 @@ def read_emoji(
     Args:
         request: The split is "train", "test" or "all".
         style: "google" or "twitter", for views of single pictures.
-        style_a: Style of `inputs` or `images_a`.
+        style_a: Style of `inputs` or `images_a`; "outline" for line drawings of the targets ("paired").
         style_b: Style of `targets` or `images_b`.
     """
     if request.split not in ("train", "test", "all"):
         raise DatasetError(f'emoji has the splits "train", "test", "all", not {request.split!r}.')
+    if request.view == "paired" and style_a == "outline":
+        return _drawn(read_emoji(dataclasses.replace(request, view="images"), style=style_b))
     two = request.view in ("paired", "unpaired")
     styles = (style_a, style_b) if two else (style,)
     packages = [_package(existing_path(request, "emoji"), s) for s in styles]
@@ -111,6 +115,13 @@ def _files(entries: list[dict], style: str, package: Path) -> list[ImageFile]:
 def _pair(entries, styles, packages, fields) -> Source:
     columns = zip(fields, styles, packages, strict=True)
     return Source({field: _files(entries, style, package) for field, style, package in columns})
+
+
+def _drawn(source: Source) -> Source:
+    """Line drawings of a source's pictures, and the pictures."""
+    pictures = source.images["images"]
+    drawings = [dataclasses.replace(file, outline=True) for file in pictures]
+    return Source({"inputs": drawings, "targets": pictures})
 
 
 def _unpaired(entries, styles, packages, split: str) -> Source:

@@ -1,4 +1,4 @@
-"""Folders of pictures: "folder:DIR", "paired:DIR" and "unpaired:DIR".
+"""Folders of pictures: "folder:DIR", "outlines:DIR", "paired:DIR" and "unpaired:DIR".
 
 Where DIR has no folders train/, val/, test/, a stable hash of each picture's name puts a tenth
 into the test split: the same pictures on each machine, and whatever else is added later.
@@ -51,6 +51,19 @@ def read_folder(request: Request, *, label_names: tuple[str, ...] | None = None)
     source.values["labels"] = np.array([names.index(c) for c in classes], np.int32)
     source.label_names = names
     return source
+
+
+@register_source("outlines", views=("paired",), needs_path=True)
+def read_outlines(request: Request) -> Source:
+    """Line drawings made of the pictures in a folder, at any depth, paired with the pictures."""
+    root = existing_path(request, "outlines")
+    files = [str(base / name) for base, name in split_files(root, request.split)]
+    if not files:
+        raise _no_pictures(root, request.split)
+    return Source({
+        "inputs": [ImageFile(f, outline=True) for f in files],
+        "targets": [ImageFile(f) for f in files],
+    })  # fmt: skip
 
 
 @register_source("paired", views=("paired",), needs_path=True)

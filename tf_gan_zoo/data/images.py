@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from PIL import Image, ImageOps
 
+from tf_gan_zoo.data.outlines import outline
 from tf_gan_zoo.data.sources import DatasetError
 
 CACHE_LIMIT = 2 * 1024**3
@@ -37,11 +38,13 @@ class ImageFile:
         path: The file.
         half: "left" or "right" for one half of an A|B picture.
         like: A file whose picture's size this one is resized to (the partner in a pair).
+        outline: Whether a line drawing is made of it, once it has its size.
     """
 
     path: str
     half: str | None = None
     like: str | None = None
+    outline: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -247,7 +250,8 @@ def _load(column: np.ndarray | list[ImageFile], index: int, fit: Fit) -> np.ndar
         picture = Image.fromarray(array[..., 0] if array.shape[-1] == 1 else array)
         return fit_picture(flatten(picture), fit)
     try:
-        return fit_picture(read_picture(column[index]), fit)
+        picture = fit_picture(read_picture(column[index]), fit)
+        return outline(picture) if column[index].outline else picture
     except _UNREADABLE as error:
         raise ValueError(f"{column[index].path} ({error})") from error
 
