@@ -90,7 +90,8 @@ StopOnFailure = Annotated[
     bool, typer.Option("--stop-on-failure", help="Stop on NaN, a stuck discriminator or a collapse.")
 ]
 Deterministic = Annotated[
-    bool, typer.Option("--deterministic", help="Repeatable bit for bit; slower.")
+    bool,
+    typer.Option("--deterministic", help="Only repeatable operations; slower. On CPUs rounding can differ."),
 ]
 EvaluateEvery = Annotated[
     Optional[int], typer.Option(min=1, help="Epochs between evaluations; the best weights are kept.")  # noqa: UP045
