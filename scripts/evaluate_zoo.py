@@ -128,9 +128,7 @@ def input_baseline(evaluator: Evaluator) -> dict[str, float]:
     """Distances of what a converting model gets, taken as if it were its result."""
     if evaluator.extractor is None or evaluator.data.conversion is None:
         return {}
-    field = evaluator.data.conversion[1]
-    inputs = ((gather.to_8_bits(batch[field]), None) for batch in evaluator.data.batches())
-    numbers = compare(evaluator, inputs)
+    numbers = compare(evaluator, evaluator.data.inputs())
     return {f"{name}_baseline": value for name, value in numbers.items() if not name.endswith("_std")}
 
 

@@ -41,6 +41,10 @@ PAPER_COUNTS = {
         "generator_ab": 11_378_179, "generator_ba": 11_378_179,
         "discriminator_a": 2_764_737, "discriminator_b": 2_764_737,
     },
+    "discogan": {
+        "generator_ab": 5_513_856, "generator_ba": 5_513_856,
+        "discriminator_a": 2_765_568, "discriminator_b": 2_765_568,
+    },
     "biggan": {"generator": 70_433_988, "discriminator": 87_982_370},
     "sagan": {"generator": 42_017_412, "discriminator": 39_448_258},
     "sngan": {"generator": 4_276_739, "discriminator": 1_053_824},

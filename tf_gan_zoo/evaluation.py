@@ -279,7 +279,12 @@ class _Data:
     def converted(self, model: GAN, limit: int) -> gather.Batches:
         method, field = self.conversion
         for batch in gather.rebatched(self.batches(), limit):
-            yield _shown(getattr(model, method)(batch[field]), (-1.0, 1.0)), None
+            yield _shown(getattr(model, method)(batch[field]), present.output_range(model)), None
+
+    def inputs(self) -> gather.Batches:
+        """What a converting model gets, in the range of what it gives."""
+        for batch in self.batches():
+            yield _shown(batch[self.conversion[1]], self.value_range), None
 
     def digest(self) -> str:
         """SHA-256 of all examples; empty if they come in another order each time."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -188,19 +189,20 @@ def sample_picture(
 
 
 def output_range(model: Any) -> tuple[float, float]:
-    """Lowest and highest value in a model's pictures."""
-    field = model.batch_spec.get("images")
-    return field.value_range if field is not None and field.value_range else (-1.0, 1.0)
+    """Lowest and highest value in the pictures that a model makes."""
+    fields = [model.batch_spec.get(name) for name in ("images", "targets", "images_b")]
+    return next((f.value_range for f in fields if f is not None and f.value_range), (-1.0, 1.0))
 
 
 def _translation_picture(model: Any, held_out: Mapping[str, np.ndarray]) -> np.ndarray:
+    shown = functools.partial(strips, value_range=output_range(model))
     if "inputs" in held_out:
         inputs = held_out["inputs"]
-        return strips({"input": inputs, "output": model.translate(inputs), "truth": held_out["targets"]})
+        return shown({"input": inputs, "output": model.translate(inputs), "truth": held_out["targets"]})
     a, b = held_out["images_a"], held_out["images_b"]
     there = model.translate(a, direction="a_to_b")
     back = model.translate(b, direction="b_to_a")
-    return side_by_side([strips({"a": a, "a to b": there}), strips({"b": b, "b to a": back})])
+    return side_by_side([shown({"a": a, "a to b": there}), shown({"b": b, "b to a": back})])
 
 
 def _upscaling_picture(model: Any, held_out: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -327,15 +329,16 @@ def read_picture(
 
 def convert_files(
     convert: Callable[[np.ndarray], np.ndarray], source: str | Path, *, suffix: str,
-    out: str | Path | None = None, **reading: Any,
+    out: str | Path | None = None, result_range: tuple[float, float] = (-1.0, 1.0), **reading: Any,
 ) -> list[Path]:  # fmt: skip
     """Sends each picture file through `convert` and writes the result as PNG.
 
     Args:
-        convert: float32 (1, height, width, channels) -> the same rank in [-1, 1].
+        convert: float32 (1, height, width, channels) -> the same rank in `result_range`.
         source: a file or a folder.
         suffix: added to the file's name, e.g. "_x4".
         out: a folder for the results, or for one source file a ".png" name; beside the source by default.
+        result_range: lowest and highest value of a result's pixel.
         **reading: keywords of `read_picture`.
 
     Returns:
@@ -348,5 +351,5 @@ def convert_files(
             target = target / f"{file.stem}{suffix}.png"
         elif len(files) > 1:
             raise PictureError(f"{len(files)} pictures cannot all go to {str(out)!r}: name a folder.")
-        written.append(save_png(_tiles(convert(read_picture(file, **reading)), (-1.0, 1.0))[0], target))
+        written.append(save_png(_tiles(convert(read_picture(file, **reading)), result_range)[0], target))
     return written

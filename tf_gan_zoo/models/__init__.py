@@ -10,6 +10,7 @@ from tf_gan_zoo.models.bre_gan import BREGAN
 from tf_gan_zoo.models.cgan import CGAN
 from tf_gan_zoo.models.cyclegan import CycleGAN
 from tf_gan_zoo.models.dcgan import DCGAN
+from tf_gan_zoo.models.discogan import DiscoGAN
 from tf_gan_zoo.models.fgan import FGAN
 from tf_gan_zoo.models.gan import OriginalGAN
 from tf_gan_zoo.models.improved_gan import ImprovedGAN
@@ -28,7 +29,7 @@ from tf_gan_zoo.models.wgan import WGAN
 from tf_gan_zoo.models.wgan_gp import WGANGP
 
 __all__ = [
-    "ACGAN", "ALI", "BEGAN", "BREGAN", "BiGAN", "BigGAN", "BinGAN", "CGAN", "CycleGAN", "DCGAN", "FGAN",
-    "ImprovedGAN", "InfoGAN", "LAPGAN", "LSGAN", "OriginalGAN", "PPGN", "Pix2Pix", "ProGAN", "SAGAN",
+    "ACGAN", "ALI", "BEGAN", "BREGAN", "BiGAN", "BigGAN", "BinGAN", "CGAN", "CycleGAN", "DCGAN", "DiscoGAN",
+    "FGAN", "ImprovedGAN", "InfoGAN", "LAPGAN", "LSGAN", "OriginalGAN", "PPGN", "Pix2Pix", "ProGAN", "SAGAN",
     "SNGAN", "SRGAN", "VAE", "VAEGAN", "WGAN", "WGANGP",
 ]  # fmt: skip
