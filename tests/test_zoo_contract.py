@@ -30,6 +30,7 @@ PAPER_COUNTS = {
     "dcgan": {"generator": 18_885_760, "discriminator": 17_232_768},
     "wgan": {"generator": 3_576_704, "discriminator": 2_765_568},
     "wgan_gp": {"generator": 1_204_483, "discriminator": 1_053_825},
+    "midinet": {"generator": 530_625, "discriminator": 312_703},
     "acgan": {"generator": 12_737_859, "discriminator": 3_016_555},
     "bingan": {"generator": 4_933_382, "discriminator": 1_411_140},
     "bre_gan": {"generator": 5_130_819, "discriminator": 4_316_545},
@@ -46,6 +47,7 @@ PAPER_COUNTS = {
         "discriminator_a": 2_765_568, "discriminator_b": 2_765_568,
     },
     "biggan": {"generator": 70_433_988, "discriminator": 87_982_370},
+    "simgan": {"refiner": 296_129, "discriminator": 75_906},
     "sagan": {"generator": 42_017_412, "discriminator": 39_448_258},
     "sngan": {"generator": 4_276_739, "discriminator": 1_053_824},
     "srgan": {"generator": 1_550_659, "discriminator": 23_565_505},
@@ -119,6 +121,10 @@ def test_inference_has_the_right_shape_range_and_seed(name):
         images, (low, high) = model.translate(pictures), (-1, 1)
         assert images.shape == pictures.shape
         np.testing.assert_array_equal(images, model.translate(pictures))
+    elif hasattr(model, "refine"):
+        pictures = np.random.default_rng(0).uniform(-1, 1, (2, 10, 14, model.batch_spec["images_a"].shape[-1]))
+        images, (low, high) = model.refine(pictures), (-1, 1)
+        assert images.shape == pictures.shape
     else:
         images, (low, high) = model.upscale(np.random.default_rng(0).uniform(0, 1, (2, 10, 14, 3))), (-1, 1)
         assert images.shape == (2, 10 * model.config.scale, 14 * model.config.scale, 3)

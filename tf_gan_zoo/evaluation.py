@@ -36,6 +36,7 @@ _CONVERSIONS = {
     "paired": ("translate", "inputs", "targets"),
     "unpaired": ("translate", "images_a", "images_b"),
     "super_resolution": ("upscale", "low_resolution", "high_resolution"),
+    "refinement": ("refine", "images_a", "images_b"),
 }
 
 

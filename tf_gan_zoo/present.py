@@ -169,7 +169,7 @@ def sample_picture(
     """What `model` makes of fixed inputs, as one sheet.
 
     Args:
-        model: a model of the zoo, which has `generate`, `translate` or `upscale`.
+        model: a model of the zoo, which has `generate`, `translate`, `upscale` or `refine`.
         held_out: fields of a batch that the model was not trained on; models that turn pictures into
             pictures need it.
         count: samples of a model that needs no input.
@@ -178,6 +178,8 @@ def sample_picture(
     Returns:
         uint8 (height, width, 3), or None for a model that makes no pictures, or none without `held_out`.
     """
+    if hasattr(model, "sample_pictures"):  # what the model makes are no pictures: it draws them itself
+        return image_grid(model.sample_pictures(count, seed), columns=1)
     if hasattr(model, "generate"):
         samples = np.asarray(model.generate(count, seed=seed))
         return image_grid(samples, value_range=output_range(model)) if samples.ndim == 4 else None
@@ -185,6 +187,8 @@ def sample_picture(
         return None
     if hasattr(model, "translate"):
         return _translation_picture(model, held_out)
+    if hasattr(model, "refine"):
+        return _refinement_picture(model, held_out)
     return _upscaling_picture(model, held_out) if hasattr(model, "upscale") else None
 
 
@@ -203,6 +207,11 @@ def _translation_picture(model: Any, held_out: Mapping[str, np.ndarray]) -> np.n
     there = model.translate(a, direction="a_to_b")
     back = model.translate(b, direction="b_to_a")
     return side_by_side([shown({"a": a, "a to b": there}), shown({"b": b, "b to a": back})])
+
+
+def _refinement_picture(model: Any, held_out: Mapping[str, np.ndarray]) -> np.ndarray:
+    synthetic, real = held_out["images_a"], held_out["images_b"]
+    return strips({"synthetic": synthetic, "refined": model.refine(synthetic), "real": real})
 
 
 def _upscaling_picture(model: Any, held_out: Mapping[str, np.ndarray]) -> np.ndarray:

@@ -3,6 +3,7 @@
 from tf_gan_zoo.layers.batch_statistics_norm import BatchStatisticsNormalization
 from tf_gan_zoo.layers.conditional_batch_norm import ConditionalBatchNormalization
 from tf_gan_zoo.layers.equalized import EqualizedConv2D, EqualizedDense
+from tf_gan_zoo.layers.history_buffer import HistoryBuffer
 from tf_gan_zoo.layers.image_pool import ImagePool
 from tf_gan_zoo.layers.instance_norm import InstanceNormalization
 from tf_gan_zoo.layers.maxout import Maxout
@@ -32,6 +33,7 @@ __all__ = [
     "ConditionalBatchNormalization",
     "EqualizedConv2D",
     "EqualizedDense",
+    "HistoryBuffer",
     "ImagePool",
     "InstanceNormalization",
     "Maxout",

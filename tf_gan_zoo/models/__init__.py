@@ -21,6 +21,7 @@ from tf_gan_zoo.models.pix2pix import Pix2Pix
 from tf_gan_zoo.models.ppgn import PPGN
 from tf_gan_zoo.models.progan import ProGAN
 from tf_gan_zoo.models.sagan import SAGAN
+from tf_gan_zoo.models.simgan import SimGAN
 from tf_gan_zoo.models.sngan import SNGAN
 from tf_gan_zoo.models.srgan import SRGAN
 from tf_gan_zoo.models.vae import VAE
@@ -31,5 +32,5 @@ from tf_gan_zoo.models.wgan_gp import WGANGP
 __all__ = [
     "ACGAN", "ALI", "BEGAN", "BREGAN", "BiGAN", "BigGAN", "BinGAN", "CGAN", "CycleGAN", "DCGAN", "DiscoGAN",
     "FGAN", "ImprovedGAN", "InfoGAN", "LAPGAN", "LSGAN", "OriginalGAN", "PPGN", "Pix2Pix", "ProGAN", "SAGAN",
-    "SNGAN", "SRGAN", "VAE", "VAEGAN", "WGAN", "WGANGP",
+    "SNGAN", "SRGAN", "SimGAN", "VAE", "VAEGAN", "WGAN", "WGANGP",
 ]  # fmt: skip
