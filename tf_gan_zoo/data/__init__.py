@@ -5,7 +5,16 @@
 order of examples, `images.py` how pictures are decoded; each source has a file of its own.
 """
 
-from tf_gan_zoo.data import arrays, digits, emoji, folders, glyphs, tfds
+from tf_gan_zoo.data import (
+    arrays,
+    digits,
+    emoji,
+    folders,
+    glyph_products,
+    glyphs,
+    products,
+    tfds,
+)
 from tf_gan_zoo.data.images import ImageFile
 from tf_gan_zoo.data.opening import load_dataset, open_dataset
 from tf_gan_zoo.data.pipeline import Pipeline
@@ -29,10 +38,12 @@ __all__ = [
     "digits",
     "emoji",
     "folders",
+    "glyph_products",
     "glyphs",
     "list_sources",
     "load_dataset",
     "open_dataset",
+    "products",
     "register_source",
     "tfds",
 ]

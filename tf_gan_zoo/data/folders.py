@@ -66,15 +66,31 @@ def read_outlines(request: Request) -> Source:
     })  # fmt: skip
 
 
-@register_source("paired", views=("paired",), needs_path=True)
+@register_source("paired", views=("paired", "unpaired", "triplets"), needs_path=True)
 def read_paired(request: Request) -> Source:
     """Pairs of pictures: A|B side by side in one file, or folders A/ and B/ with the same names.
 
     A/ and B/ may stand in DIR (with train/, ... inside them or not) or in DIR/train/, ....
     Endings may differ between partners; the target takes the size of its input.
+
+    "unpaired" trains on A of the first half of the pairs and B of the second; in "test" and "val"
+    the same index is the same pair (hidden pairs). In "triplets" every pair is a product.
     """
+    source = _read_pairs(request)
+    return _parted(source, request.split) if request.view == "unpaired" else source
+
+
+def _parted(source: Source, split: str) -> Source:
+    a, b = source.images["inputs"], source.images["targets"]
+    if split in ("test", "val"):
+        return Source({"images_a": a, "images_b": b})
+    half = len(a) // 2
+    return Source({"images_a": a[:half], "images_b": b[half:]}, independent=True)
+
+
+def _read_pairs(request: Request) -> Source:
     root = existing_path(request, "paired")
-    if not any((base / "A").is_dir() or (base / "B").is_dir() for base in [root, *_bases(root)]):
+    if not any((base / "A").is_dir() or (base / "B").is_dir() for base in [root, *split_folders(root)]):
         return _side_by_side(root, request.split)
     if (root / "A").is_dir() or (root / "B").is_dir():
         _check_folders(root, [root / "A", root / "B"])
@@ -140,7 +156,7 @@ def stable_hash(name: str) -> int:
 
 def split_files(root: Path, split: str) -> list[tuple[Path, Path]]:
     """Pictures of a split as (folder, path below that folder)."""
-    if _bases(root):
+    if split_folders(root):
         return [(b, n) for b in _split_bases(root, split) for n in picture_names(b)]
     return [(root, n) for n in picture_names(root) if _hashed(root, split, n)]
 
@@ -153,7 +169,7 @@ def _hashed(root: Path, split: str, name: Path) -> bool:
     return split == "all" or in_test_split(name.with_suffix("").as_posix()) == (split == "test")
 
 
-def _bases(root: Path) -> list[Path]:
+def split_folders(root: Path) -> list[Path]:
     """The folders of splits that there are."""
     return [root / name for names in SPLIT_FOLDERS.values() for name in names
             if (root / name).is_dir()]  # fmt: skip
@@ -161,11 +177,11 @@ def _bases(root: Path) -> list[Path]:
 
 def _split_bases(root: Path, split: str) -> list[Path]:
     if split == "all":
-        return _bases(root)
-    bases = [base for base in _bases(root) if base.name in SPLIT_FOLDERS[split]]
+        return split_folders(root)
+    bases = [base for base in split_folders(root) if base.name in SPLIT_FOLDERS[split]]
     if not bases:
         raise DatasetError(
-            f"{root} has no folder {split}/; it has {[b.name + '/' for b in _bases(root)]}. "
+            f"{root} has no folder {split}/; it has {[b.name + '/' for b in split_folders(root)]}. "
             f"Ask for one of these splits, or make the folder."
         )
     return bases

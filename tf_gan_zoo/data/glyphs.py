@@ -145,12 +145,12 @@ def _render(
     fonts: tuple[str, ...], rotation: float, jitter: float, inks: tuple, grounds: tuple, num: int,
 ) -> Source:  # fmt: skip
     """The whole split. The parts differ in which masks are drawn and how they are coloured."""
-    studio = _Studio(characters, size)
+    studio = Studio(characters, size)
     rng = np.random.default_rng([_CONTENT_SEED, split == "test"])
     if view == "unpaired":
         return _unpaired(studio, split, num, channels, rotation, jitter)
     labels, styles = _combinations(len(characters), len(fonts), split, num, rng)
-    poses = _poses(num, rotation, jitter, rng)
+    poses = random_poses(num, rotation, jitter, rng)
     names = [fonts[style] for style in styles]
     fill = studio.draw(labels, names, poses)
     if view == "paired":
@@ -184,7 +184,7 @@ def _unpaired(studio, split: str, num: int, channels: int, rotation, jitter) -> 
         stream = [_CONTENT_SEED, 7] if split == "test" else [_CONTENT_SEED, 8, number]
         rng = np.random.default_rng(stream)
         labels = np.arange(num) % len(studio.characters)
-        poses = _poses(num, rotation, jitter, rng)
+        poses = random_poses(num, rotation, jitter, rng)
         mask = studio.draw(labels, [style["font"]] * num, poses)
         ink, ground = (np.broadcast_to(style[k], (num, 3)) for k in ("ink", "ground"))
         images[field] = _colour(mask, ink, ground, channels)
@@ -207,13 +207,13 @@ def _combinations(
     return labels, np.array(fonts)
 
 
-def _poses(num: int, rotation: float, jitter: float, rng: np.random.Generator) -> np.ndarray:
+def random_poses(num: int, rotation: float, jitter: float, rng: np.random.Generator) -> np.ndarray:
     """Angle in radians, shifts as parts of the side, relative size: `(num, 4)`."""
     unit = rng.uniform(-1.0, 1.0, (num, 4))
     return unit * [math.radians(rotation), jitter, jitter, jitter / 2] + [0, 0, 0, 1]
 
 
-class _Studio:
+class Studio:
     """Draws characters at one size: each glyph once from its font, then moved about."""
 
     def __init__(self, characters: str, size: tuple[int, int]):

@@ -22,6 +22,7 @@ from tf_gan_zoo.data.sources import (
     source_options,
 )
 from tf_gan_zoo.data.streamed import StreamedPipeline
+from tf_gan_zoo.data.triplets import TripletPipeline
 
 SPLITS = ("train", "test", "val", "all")
 CROPS = ("center", "random", "resize")
@@ -81,8 +82,8 @@ def load_dataset(
     `(batch,)`, captions strings `(batch,)`. `low_resolution` is always in [0, 1].
 
     Args:
-        name: "glyphs", "emoji:DIR", "folder:DIR", "paired:DIR", "unpaired:DIR", "idx:DIR",
-            "npz:FILE", "tfds:NAME[/config]", or a registered one.
+        name: "glyphs", "emoji:DIR", "folder:DIR", "paired:DIR", "unpaired:DIR", "products:DIR",
+            "idx:DIR", "npz:FILE", "tfds:NAME[/config]", or another of `list_sources()`.
         view: Which fields a batch has, a key of `VIEWS`.
         image_size: Pixels, one number or `(height, width)`. `None` keeps the source's.
         channels: 1 (gray) or 3 (RGB). `None` keeps the source's, 3 for picture files.
@@ -166,7 +167,8 @@ def _build(
             name, domains["images"], values["labels"], shared.labelled_per_class, plan.seed
         )
     plan = dataclasses.replace(plan, image_size=plan.image_size or _common_size(domains))
-    return Pipeline(name, plan, domains, values, source.label_names, source.independent)
+    pipeline = TripletPipeline if plan.view == "triplets" else Pipeline
+    return pipeline(name, plan, domains, values, source.label_names, source.independent)
 
 
 def _gathered(source: Source, fit: Fit) -> Source:
@@ -252,6 +254,8 @@ def _complete(source: Source, name: str, view: str, shared: ImageOptions) -> Sou
             f'Use view="images", or a source with class names (for "folder:DIR": one subfolder '
             f"per class)."
         )
+    if view == "triplets" and "products" not in values:  # every pair is one
+        values["products"] = np.arange(len(source.images["inputs"]))
     values = {k: _value_array(v) for k, v in values.items() if k in VIEWS[view]}
     images = source.images
     if shared.direction == "b_to_a":

@@ -14,6 +14,7 @@ VIEWS = {
     "labelled": ("images", "labels"),
     "paired": ("inputs", "targets"),
     "unpaired": ("images_a", "images_b"),
+    "triplets": ("inputs", "targets", "irrelevant", "products"),
     "super_resolution": ("low_resolution", "high_resolution"),
     "captioned": ("images", "captions", "labels"),
     "refinement": ("images_a", "images_b", "labels"),
@@ -56,7 +57,7 @@ class Source:
     Attributes:
         images: Field name -> `uint8` array `(num, height, width[, channels])`, or a list of
             `ImageFile`. Views of single pictures have the one field "images".
-        values: "labels" (integers) and "captions" (strings), aligned with the images.
+        values: "labels" and "products" (integers), "captions" (strings), aligned with the images.
         label_names: A name per label, where there are names.
         independent: The fields are separate collections, of which each example draws one
             picture each (unpaired training).
