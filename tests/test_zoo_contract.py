@@ -122,7 +122,8 @@ def test_inference_has_the_right_shape_range_and_seed(name):
         assert images.shape == pictures.shape
         np.testing.assert_array_equal(images, model.translate(pictures))
     elif hasattr(model, "refine"):
-        pictures = np.random.default_rng(0).uniform(-1, 1, (2, 10, 14, model.batch_spec["images_a"].shape[-1]))
+        channels = model.batch_spec["images_a"].shape[-1]
+        pictures = np.random.default_rng(0).uniform(-1, 1, (2, 10, 14, channels))
         images, (low, high) = model.refine(pictures), (-1, 1)
         assert images.shape == pictures.shape
     else:
