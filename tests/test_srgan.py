@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tf_gan_zoo import upscaling
 from tf_gan_zoo.config import ConfigError
 from tf_gan_zoo.models import srgan
 from tf_gan_zoo.models.srgan import SRGAN, SRGANConfig
@@ -118,9 +119,9 @@ def test_total_variation_has_a_gradient_where_the_picture_is_flat():
 def test_scores_against_tensorflow_and_by_hand():
     real, fake = pictures(3, 16, 16, 3), pictures(3, 16, 16, 3, seed=1)
     expected = tf.reduce_mean(tf.image.psnr(real, fake, max_val=2.0))
-    assert float(srgan.psnr(real, fake)) == pytest.approx(float(expected), rel=1e-5)
-    assert float(srgan.psnr(real, real)) == pytest.approx(100.0, rel=1e-5)
-    assert float(srgan.sharpness(real, real / 2)) == pytest.approx(0.5, rel=1e-4)
+    assert float(upscaling.psnr(real, fake)) == pytest.approx(float(expected), rel=1e-5)
+    assert float(upscaling.psnr(real, real)) == pytest.approx(100.0, rel=1e-5)
+    assert float(upscaling.sharpness(real, real / 2)) == pytest.approx(0.5, rel=1e-4)
 
 
 @pytest.mark.filterwarnings("ignore:feature_weights=None")
@@ -129,7 +130,7 @@ def test_content_loss_is_the_scaled_difference_of_vgg_features():
     model.before_training(None)
     real, fake = pictures(2, 16, 16, 3), pictures(2, 16, 16, 3, seed=1)
     # A second implementation of VGG19 up to relu2_2, from the network's own weights.
-    kernels = model._features.network.get_weights()
+    kernels = model.feature_loss.features.network.get_weights()
 
     def phi(images):
         x = (images[..., ::-1] + 1) * 127.5 - np.array([103.939, 116.779, 123.68], "float32")
@@ -216,7 +217,7 @@ def test_features_from_a_file_are_used_and_stay_out_of_the_model(tmp_path):
     model = tiny_model(True, content_loss="vgg54", feature_weights=str(path), pretrain_steps=0)
     num_weights = len(model.weights)
     model.fit(pictures(2, 16, 16, 3), verbose=0)
-    features = model._features
+    features = model.feature_loss.features
     assert len(model.weights) == num_weights
     images = pictures(1, 32, 32, 3)
     block5 = keras.Model(vgg.input, vgg.get_layer("block5_conv4").output)
@@ -233,8 +234,8 @@ def test_random_features_warn_and_depend_on_the_seed_alone():
 
 
 def test_unknown_feature_layers_are_refused():
-    for name in ("relu3_5", "relu6_1", "conv1_1"):
-        with pytest.raises(ValueError, match="relu1_1 to relu5_4"):
+    for name in ("relu3_5", "relu6_1", "conv_1_1", "pool6"):
+        with pytest.raises(ValueError, match="conv1_1 to conv5_4"):
             VGG19Features(name, None)
 
 

@@ -20,20 +20,15 @@ and G use the same batch and the same generator outputs.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import keras
-import numpy as np
 import tensorflow as tf
 from keras import layers
 from pydantic import NonNegativeInt
 
-from tf_gan_zoo.batch_spec import BatchSpec, checked_images, image_field
 from tf_gan_zoo.config import (
-    Channels,
-    Config,
     ConfigError,
     ImageSize,
     NonNegativeFloat,
@@ -41,34 +36,39 @@ from tf_gan_zoo.config import (
     PositiveInt,
     height_width,
 )
-from tf_gan_zoo.endpoints import Endpoint
-from tf_gan_zoo.gan import GAN
 from tf_gan_zoo.layers import Zero
 from tf_gan_zoo.losses import non_saturating_discriminator_loss as discriminator_loss
 from tf_gan_zoo.losses import non_saturating_generator_loss as adversarial_loss
-from tf_gan_zoo.metrics import images as metrics
-from tf_gan_zoo.networks.vgg import FeatureWeightsError, VGG19Features
+from tf_gan_zoo.perceptual import FeatureLoss, FeatureTerm, mean_squared_difference
 from tf_gan_zoo.registry import Paper, register
-from tf_gan_zoo.tiling import in_tiles
+from tf_gan_zoo.upscaling import Upscaler, UpscalerConfig, gradient_length, psnr, sharpness
 
 #: content_loss -> the VGG19 layer compared, after its ReLU (section 2.2.1).
 _FEATURE_LAYERS = {"vgg22": "relu2_2", "vgg54": "relu5_4"}
 
+#: The variants of the paper's table 1, and the loss of arXiv's first version, as fields of `SRGANConfig`.
+PRESETS = {
+    "srresnet": {"content_loss": "mse", "adversarial_weight": 0.0},
+    "srresnet_vgg22": {"content_loss": "vgg22", "adversarial_weight": 0.0},
+    "srgan_mse": {"content_loss": "mse"},
+    "srgan_vgg22": {"content_loss": "vgg22"},
+    "srgan_vgg54": {"content_loss": "vgg54"},
+    "srgan_v1": {"content_loss": "vgg54", "num_blocks": 15, "tv_weight": 2e-8},
+}
+
 
 @dataclass(frozen=True, kw_only=True)
-class SRGANConfig(Config):
+class SRGANConfig(UpscalerConfig):
     """The paper's SRGAN-VGG54: a million steps of SRResNet, then 200,000 of SRGAN (section 3.2).
 
     Attributes:
-        scale: how much larger the output is, per side.
-        image_size: high-resolution training crops; sides are multiples of 16 (for D) and of `scale`.
+        image_size: high-resolution training crops; sides are multiples of 16, for D.
         num_blocks: residual blocks of G.
         width: channels of G, and of D's first layer.
         content_loss: stage two's content: pixels ("mse") or VGG19 features ("vgg22", "vgg54").
         content_scale: factor on VGG features, so their squared difference counts 1 / 12.75^2 = 0.00615.
-        adversarial_weight: weight of -log D(G(y)) (equation 3).
+        adversarial_weight: weight of -log D(G(y)) (equation 3); 0 leaves D out.
         tv_weight: weight of the total variation; 2e-8 in arXiv's first version, dropped later.
-        feature_weights: VGG19's weights: "imagenet", the path of a Keras weights file, or None (random).
         pretrain_steps: steps of stage one.
         pretrain_learning_rate: of Adam in stage one.
         learning_rate: of both Adams in the first `finetune_after` steps of stage two.
@@ -79,16 +79,13 @@ class SRGANConfig(Config):
     batch_size: PositiveInt = 16
     epochs: PositiveInt = 1200
     steps_per_epoch: PositiveInt | None = 1000
-    scale: Literal[2, 4] = 4
     image_size: ImageSize = 96
-    channels: Channels = 3
     num_blocks: PositiveInt = 16
     width: PositiveInt = 64
     content_loss: Literal["mse", "vgg22", "vgg54"] = "vgg54"
     content_scale: PositiveFloat = 1 / 12.75
     adversarial_weight: NonNegativeFloat = 1e-3
     tv_weight: NonNegativeFloat = 0.0
-    feature_weights: str | None = "imagenet"
     pretrain_steps: NonNegativeInt = 1_000_000
     pretrain_learning_rate: PositiveFloat = 1e-4
     learning_rate: PositiveFloat = 1e-4
@@ -104,15 +101,15 @@ class SRGANConfig(Config):
             )
 
     @property
-    def low_resolution_size(self) -> tuple[int, int]:
-        """(height, width) of low-resolution training pictures."""
-        return tuple(side // self.scale for side in height_width(self.image_size))
-
-    @property
     def receptive_radius(self) -> int:
         """How far around a low-resolution pixel G looks, in such pixels; 40 at paper size."""
-        upsampling = sum(0.5**k for k in range(int(math.log2(self.scale))))
+        upsampling = sum(0.5**k for k in range(self.num_doublings))
         return math.ceil(4 + 2 * self.num_blocks + 1 + upsampling + 4 / self.scale)
+
+    @property
+    def is_srresnet(self) -> bool:
+        """Whether stage one is all there is: nothing but pixels is compared, and nothing judged."""
+        return self.content_loss == "mse" and not self.adversarial_weight
 
 
 @register(
@@ -128,28 +125,28 @@ class SRGANConfig(Config):
         "content_loss": "mse",
     },
 )  # fmt: skip
-class SRGAN(GAN):
+class SRGAN(Upscaler):
     """Super-resolution; low-resolution pictures are in [0, 1], outputs in [-1, 1], as in the paper.
 
-    Logs, on training and validation data alike: `d_loss` (0 in stage one), `g_loss`, its `content_loss`
-    (squared pixel difference in stage one), `psnr` (dB, all channels, no border cut) and `sharpness`
-    (see the function).
+    Logs, on training and validation data alike: `d_loss` (0 where D does not play), `g_loss`, its
+    `content_loss` (squared pixel difference in stage one), `psnr` (dB, all channels, no border cut) and
+    `sharpness` (see `upscaling`).
     """
 
     config_cls = SRGANConfig
-    view = "super_resolution"
     log_names = ("d_loss", "g_loss", "content_loss", "psnr", "sharpness")
 
     def build_networks(self, config: SRGANConfig) -> dict[str, keras.Model]:
         return {"generator": build_generator(config), "discriminator": build_discriminator(config)}
 
-    def build_state(self, config: SRGANConfig) -> None:
-        self._features: VGG19Features | None = None
-
     @property
     def phases(self) -> tuple[tuple[str, int], ...]:
-        stage_two = ("gan", self.config.pretrain_steps)
-        return (("srresnet", 0), stage_two) if self.config.pretrain_steps else (stage_two,)
+        """"srresnet" is stage one; stage two is "gan", or "content" without an adversarial term."""
+        c = self.config
+        if c.is_srresnet:
+            return (("srresnet", 0),)
+        stage_two = ("gan" if c.adversarial_weight else "content", c.pretrain_steps)
+        return (("srresnet", 0), stage_two) if c.pretrain_steps else (stage_two,)
 
     @property
     def players(self) -> dict[str, tuple[str, ...]]:
@@ -167,55 +164,36 @@ class SRGAN(GAN):
         return keras.optimizers.Adam(falling, beta_1=c.beta_1)
 
     @property
-    def data_keywords(self) -> dict[str, Any]:
-        return {"scale": self.config.scale}
+    def first_step_with_features(self) -> int | None:
+        return None if self.config.content_loss == "mse" else self.config.pretrain_steps
 
-    @property
-    def batch_spec(self) -> BatchSpec:
+    def make_feature_loss(self) -> FeatureLoss:
         c = self.config
-        return BatchSpec(
-            high_resolution=image_field(height_width(c.image_size), c.channels),
-            low_resolution=image_field(c.low_resolution_size, c.channels, (0.0, 1.0), optional=True),
-        )
-
-    @property
-    def endpoints(self) -> dict[str, Endpoint]:
-        pictures = {"low_resolution": (0.0, 1.0), "images": (-1.0, 1.0)}
-        return {"upscale": Endpoint(self.generator, pictures, clip=True)}
-
-    def public_inputs(self, endpoint: Endpoint, batch: Any) -> dict[str, Any]:
-        if isinstance(batch, Mapping) and "low_resolution" not in batch:
-            batch = {"low_resolution": self.resolutions(self.named(batch))[0]}
-        return super().public_inputs(endpoint, batch)
-
-    def before_training(self, last_step: int | None) -> None:
-        """Loads VGG19 if this training gets into stage two and needs it.
-
-        Raises:
-            FeatureWeightsError: if VGG19's weights cannot be loaded.
-        """
-        c = self.config
-        reaches_stage_two = last_step is None or last_step > c.pretrain_steps
-        if reaches_stage_two and c.content_loss != "mse" and self._features is None:
-            with self.distribute_strategy.scope():
-                self._features = VGG19Features(
-                    _FEATURE_LAYERS[c.content_loss], c.feature_weights, c.seed
-                )
+        terms = [FeatureTerm(_FEATURE_LAYERS[c.content_loss])]
+        return FeatureLoss(terms, c.feature_weights, scale=c.content_scale, seed=c.seed)
 
     # ---------------------------------------------------------------- training
 
     def train_step(self, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         low, high = self.resolutions(batch)
-        return self._stage_one(low, high) if self.phase == "srresnet" else self._stage_two(low, high)
-
-    def _stage_one(self, low: tf.Tensor, high: tf.Tensor) -> dict[str, tf.Tensor]:
+        if self.phase == "gan":
+            return self._adversarial_step(low, high)
+        player = "pretraining" if self.phase == "srresnet" else "generator"
         with tf.GradientTape() as tape:
             fake = self.generator(low, training=True)
-            loss = mean_squared_difference(high, fake)
-        self.update("pretraining", tape, loss)
-        return self._log(high, fake, d_loss=0.0, g_loss=loss, content_loss=loss)
+            content_loss, loss = self._content_losses(high, fake)
+        self.update(player, tape, loss)
+        return self._log(high, fake, d_loss=0.0, g_loss=loss, content_loss=content_loss)
 
-    def _stage_two(self, low: tf.Tensor, high: tf.Tensor) -> dict[str, tf.Tensor]:
+    def _content_losses(self, high: tf.Tensor, fake: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """(content loss, G's whole loss) where D does not play."""
+        if self.phase == "srresnet":
+            loss = mean_squared_difference(high, fake)
+            return loss, loss
+        content_loss = self.content_loss(high, fake)
+        return content_loss, self._generator_loss(content_loss, fake)
+
+    def _adversarial_step(self, low: tf.Tensor, high: tf.Tensor) -> dict[str, tf.Tensor]:
         with tf.GradientTape() as g_tape:
             fake = self.generator(low, training=True)
             with g_tape.stop_recording(), tf.GradientTape() as d_tape:
@@ -229,10 +207,12 @@ class SRGAN(GAN):
         return self._log(high, fake, d_loss=d_loss, g_loss=g_loss, content_loss=content_loss)
 
     def _generator_loss(
-        self, content_loss: tf.Tensor, fake: tf.Tensor, fake_logits: tf.Tensor
+        self, content_loss: tf.Tensor, fake: tf.Tensor, fake_logits: tf.Tensor | None = None
     ) -> tf.Tensor:
         """The perceptual loss (equation 3), and the first version's total variation."""
-        loss = content_loss + self.config.adversarial_weight * adversarial_loss(fake_logits)
+        loss = content_loss
+        if fake_logits is not None:
+            loss += self.config.adversarial_weight * adversarial_loss(fake_logits)
         if self.config.tv_weight:
             loss += self.config.tv_weight * total_variation(fake)
         return loss
@@ -245,20 +225,14 @@ class SRGAN(GAN):
         """
         if self.config.content_loss == "mse":
             return mean_squared_difference(real, fake)
-        if self._features is None:
-            raise FeatureWeightsError(
-                f"content_loss={self.config.content_loss!r} compares VGG19 features, which have not been "
-                "loaded. fit() does so before it starts; without it, call model.before_training(None) first."
-            )
-        scale = self.config.content_scale
-        return mean_squared_difference(scale * self._features(real), scale * self._features(fake))
+        return self.feature_loss(real, fake)
 
     def test_step(self, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         low, high = self.resolutions(batch)
         fake = self.generator(low, training=False)
-        if self.phase == "srresnet":
-            loss = mean_squared_difference(high, fake)
-            return self._log(high, fake, d_loss=0.0, g_loss=loss, content_loss=loss)
+        if self.phase != "gan":
+            content_loss, loss = self._content_losses(high, fake)
+            return self._log(high, fake, d_loss=0.0, g_loss=loss, content_loss=content_loss)
         fake_logits = self.discriminator(fake, training=False)
         d_loss = discriminator_loss(self.discriminator(high, training=False), fake_logits)
         content_loss = self.content_loss(high, fake)
@@ -268,116 +242,13 @@ class SRGAN(GAN):
     def _log(self, high: tf.Tensor, fake: tf.Tensor, **losses: Any) -> dict[str, tf.Tensor]:
         return self.log(**losses, psnr=psnr(high, fake), sharpness=sharpness(high, fake))
 
-    def resolutions(self, batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
-        """(low resolution in [0, 1], high resolution in [-1, 1]); the former is made if it is not there."""
-        high = batch["high_resolution"]
-        low = batch.get("low_resolution")
-        return (self.downsample(high) if low is None else low), high
 
-    def downsample(self, images: tf.Tensor) -> tf.Tensor:
-        """Images (batch, *image_size, channels) in [-1, 1] -> antialiased bicubic reduction in [0, 1].
-
-        As matrix products, since TensorFlow's antialiased resizing has no GPU or XLA kernel.
-        """
-        rows, columns = (bicubic_matrix(side, self.config.scale) for side in images.shape[1:3])
-        low = tf.einsum("ah,bhwc->bawc", rows, (images + 1.0) / 2.0)
-        low = tf.einsum("aw,bhwc->bhac", columns, low)
-        return tf.clip_by_value(low, 0.0, 1.0)
-
-    # ---------------------------------------------------------------- inference
-
-    def upscale(
-        self, images: Any, tile: int | None = None, overlap: int | None = None, batch_size: int = 8,
-        on_tile: Callable[[int, int], None] | None = None,
-    ) -> np.ndarray:  # fmt: skip
-        """Pictures of any size, `scale` times as large.
-
-        Args:
-            images: low resolution, (batch, height, width, channels) or one picture, in [0, 1].
-            tile: work on tiles of at most this side (low-resolution pixels), which bounds the memory;
-                None takes the picture whole.
-            overlap: pixels of surroundings that each tile sees. By default as far as the generator looks,
-                which makes the result that of the whole picture; less is faster.
-            batch_size: pictures per call of the network.
-            on_tile: called after each tile with the number of tiles done and that of all.
-
-        Returns:
-            float32 (batch, scale * height, scale * width, channels) in [-1, 1].
-
-        Raises:
-            BatchError: if the pictures do not fit.
-            ValueError: for a tile below 1 or an overlap below 0.
-        """
-        images = checked_images(images, image_field((None, None), self.config.channels, (0.0, 1.0)))
-        margin = self.config.receptive_radius if overlap is None else overlap
-        return in_tiles(
-            lambda part: np.clip(self.run(part, batch_size), -1.0, 1.0), images,
-            tile=max(images.shape[1:3]) if tile is None else tile, margin=margin,
-            scale=self.config.scale, on_tile=on_tile,
-        )  # fmt: skip
-
-    def measure(self, examples: Mapping[str, np.ndarray]) -> dict[str, float]:
-        """PSNR and SSIM on all channels, and gradients as parts of the truth's; bicubic as baseline."""
-        low, high = examples["low_resolution"], examples["high_resolution"]
-        bicubic = tf.image.resize(low, high.shape[1:3], "bicubic").numpy() * 2.0 - 1.0
-        results = {}
-        for suffix, images in {"": self.upscale(low), "_baseline": np.clip(bicubic, -1.0, 1.0)}.items():
-            results[f"psnr{suffix}"] = float(metrics.psnr(images, high, 2.0).mean())
-            results[f"ssim{suffix}"] = float(metrics.ssim(images, high, 2.0).mean())
-            for name in ("mean_gradient", "rms_gradient"):
-                length = getattr(metrics, name)
-                results[f"{name}{suffix}"] = float(length(images).mean() / length(high).mean())
-        return results
-
-
-# -------------------------------------------------------------------- losses and scores
-
-
-def mean_squared_difference(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
-    """Mean over everything of (a - b)^2, in float32."""
-    return tf.reduce_mean(tf.math.squared_difference(tf.cast(a, tf.float32), tf.cast(b, tf.float32)))
+# -------------------------------------------------------------------- losses
 
 
 def total_variation(images: tf.Tensor) -> tf.Tensor:
     """Length of the gradient, summed over pixels and channels, mean over the batch (arXiv v1)."""
     return tf.reduce_mean(tf.reduce_sum(gradient_length(images), axis=[1, 2, 3]))
-
-
-def gradient_length(images: tf.Tensor) -> tf.Tensor:
-    """sqrt(dx^2 + dy^2) from forward differences: (batch, height - 1, width - 1, channels)."""
-    down = images[:, 1:, :-1] - images[:, :-1, :-1]
-    right = images[:, :-1, 1:] - images[:, :-1, :-1]
-    # The small number keeps the derivative finite where a picture is flat.
-    return tf.sqrt(tf.square(down) + tf.square(right) + 1e-12)
-
-
-def psnr(real: tf.Tensor, fake: tf.Tensor) -> tf.Tensor:
-    """Mean over pictures in [-1, 1] of the peak signal-to-noise ratio in dB, at most 100, on all channels."""
-    difference = tf.math.squared_difference(real, tf.clip_by_value(fake, -1.0, 1.0))
-    mean = tf.reduce_mean(difference, axis=[1, 2, 3])
-    return tf.reduce_mean(10.0 * tf.math.log(4.0 / tf.maximum(mean, 4e-10)) / math.log(10.0))
-
-
-def sharpness(real: tf.Tensor, fake: tf.Tensor) -> tf.Tensor:
-    """Mean over pictures of (root mean square gradient) / (that of the true picture); 1 is as sharp.
-
-    Blurred edges lower it. The square makes edges count and faint ripples in flat regions not.
-    """
-    images = (real, tf.clip_by_value(fake, -1.0, 1.0))
-    true, ours = (tf.reduce_mean(gradient_length(x) ** 2, axis=[1, 2, 3]) for x in images)
-    return tf.reduce_mean(tf.sqrt(ours / tf.maximum(true, 1e-4)))
-
-
-def bicubic_matrix(size: int, scale: int) -> np.ndarray:
-    """The float32 (size / scale, size) matrix of antialiased bicubic reduction along one axis.
-
-    Keys's kernel with a = -1/2, stretched by `scale`; at the borders the weights inside are scaled up to 1.
-    """
-    centers = (np.arange(size // scale) + 0.5) * scale - 0.5
-    t = np.abs(np.arange(size) - centers[:, None]) / scale
-    near, far = 1.5 * t**3 - 2.5 * t**2 + 1, -0.5 * t**3 + 2.5 * t**2 - 4 * t + 2
-    weights = np.where(t < 1, near, np.where(t < 2, far, 0.0))
-    return (weights / weights.sum(axis=1, keepdims=True)).astype("float32")
 
 
 # -------------------------------------------------------------------- networks
@@ -393,7 +264,7 @@ def build_generator(config: SRGANConfig) -> keras.Model:
         x = layers.Add()([x, y])
     x = _norm(config)(_normalized_conv(config.width)(x))
     x = layers.Add()([x, head])
-    for _ in range(int(math.log2(config.scale))):
+    for _ in range(config.num_doublings):
         x = layers.Conv2D(4 * config.width, 3, padding="same")(x)
         x = _prelu()(PixelShuffle(2)(x))
     images = SplitConv2D(config.channels, 9, padding="same", dtype="float32", name="images")(x)

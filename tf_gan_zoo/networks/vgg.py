@@ -13,11 +13,21 @@ from pathlib import Path
 
 import keras
 import tensorflow as tf
+from keras import layers as keras_layers
 
 from tf_gan_zoo.fitting import initial_conditions
+from tf_gan_zoo.metrics.classifier import FeatureWeightsError as FileError
+from tf_gan_zoo.metrics.classifier import load_arrays, read_arrays
+from tf_gan_zoo.metrics.features import FEATURES_DIR
 
 #: What the Caffe model that the ImageNet weights come from subtracts: mean blue, green, red of 0..255.
 _MEAN_BGR = (103.939, 116.779, 123.68)
+#: Convolutions in each of the five blocks, and their filters as multiples of the first's.
+_CONVOLUTIONS, _WIDTHS = (2, 2, 4, 4, 4), (1, 2, 4, 8, 8)
+#: Filters of the first convolution in the paper.
+WIDTH = 64
+#: Weights that ship with the zoo, by the value of `feature_weights` that names them.
+PACKAGED = {"emoji": FEATURES_DIR / "vgg19_emoji.npz"}
 
 
 class FeatureWeightsError(RuntimeError):
@@ -25,17 +35,18 @@ class FeatureWeightsError(RuntimeError):
 
 
 class VGG19Features:
-    """Feature maps of VGG19, after their ReLU; gradients reach the pictures, never the weights.
+    """Feature maps of VGG19; gradients reach the pictures, never the weights.
 
     It is a plain object and no Keras layer: a model may hold it in an attribute without saving,
     training or counting its weights.
 
     Args:
-        layers: "reluB_C" is the C-th convolution of block B after its ReLU ("relu5_4" is the SRGAN
-            paper's phi_{5,4}), "poolB" the block's pooling. One name, or several.
-        weights: "imagenet" (Keras's, downloaded once), the path of a weights file for
-            `keras.applications.VGG19(include_top=False)` (.h5 or .weights.h5), or None for random
-            weights, which are a function of `seed`.
+        layers: "convB_C" is the C-th convolution of block B before its ReLU, "reluB_C" after it
+            ("relu5_4" is the SRGAN paper's phi_{5,4}), "poolB" the block's pooling. One name, or several.
+        weights: "imagenet" (Keras's, downloaded once); "emoji", a narrow VGG19 that ships with the zoo and
+            was trained to tell emoji apart; the path of a weights file for
+            `keras.applications.VGG19(include_top=False)` (.h5 or .weights.h5), or of an .npz file of
+            `scripts/train_perceptual_features.py`; or None for random weights, a function of `seed`.
         seed: decides random weights.
 
     Raises:
@@ -43,16 +54,14 @@ class VGG19Features:
         FeatureWeightsError: if the weights cannot be loaded.
     """
 
-    def __init__(
-        self, layers: str | Sequence[str], weights: str | None = "imagenet", seed: int = 0
-    ) -> None:
+    def __init__(self, layers: str | Sequence[str], weights: str | None = "imagenet", seed: int = 0) -> None:
         names = [layers] if isinstance(layers, str) else list(layers)
-        keras_names = [_keras_name(name) for name in names]
+        depth = max(_position(name) for name in names)
         # Always float32: features of 0..255 pictures reach thousands, too much for float16's squares.
         with initial_conditions("float32", seed):
-            vgg = _load(weights)
-        outputs = [vgg.get_layer(name).output for name in keras_names]
-        self.network = keras.Model(vgg.input, outputs[0] if isinstance(layers, str) else outputs)
+            whole = _load(weights, depth)
+        outputs = [whole.get_layer(name).output for name in names]
+        self.network = keras.Model(whole.input, outputs[0] if isinstance(layers, str) else outputs)
         self.network.trainable = False
 
     def __call__(self, images: tf.Tensor) -> tf.Tensor | list[tf.Tensor]:
@@ -71,35 +80,107 @@ def vgg_inputs(images: tf.Tensor) -> tf.Tensor:
     return (images[..., ::-1] + 1.0) * 127.5 - tf.constant(_MEAN_BGR)
 
 
-def _keras_name(name: str) -> str:
-    """Our name of a layer -> Keras's."""
-    sizes = {1: 2, 2: 2, 3: 4, 4: 4, 5: 4}
-    relu, pool = re.fullmatch(r"relu(\d)_(\d)", name), re.fullmatch(r"pool([1-5])", name)
-    if pool:
-        return f"block{pool[1]}_pool"
-    if relu and 1 <= int(relu[2]) <= sizes.get(int(relu[1]), 0):
-        return f"block{relu[1]}_conv{relu[2]}"
-    raise ValueError(f"VGG19 has no layer {name!r}. Its layers are relu1_1 to relu5_4 and pool1 to pool5.")
+def describe_weights(weights: str | None) -> str:
+    """What `feature_weights` stands for, in words for a record."""
+    if weights is None:
+        return "a VGG19 with random weights, which is not what the paper used"
+    if weights in PACKAGED:
+        return f"the zoo's own narrow VGG19 trained on {weights}, not the ImageNet weights of the paper"
+    if weights == "imagenet":
+        return "VGG19 with Keras's ImageNet weights"
+    return f"VGG19 weights from the file {Path(weights).name}"
 
 
-def _load(weights: str | None) -> keras.Model:
+def build_vgg19(width: int = WIDTH, depth: int | None = None, batch_norm: bool = False) -> keras.Model:
+    """VGG19's convolutions: inputs of `vgg_inputs` -> the last layer's maps. Layers: convB_C, reluB_C, poolB.
+
+    Args:
+        width: filters of the first convolution; 64 in the paper.
+        depth: how many convolutions, ReLUs and poolings to build; all 37 by default.
+        batch_norm: put layers normB_C between convolutions and ReLUs, to train with.
+    """
+    x = images = keras.Input((None, None, 3), name="images")
+    for name in _LAYERS[:depth]:
+        kind, block = name[:4], int(name[4])
+        if kind == "conv":
+            filters = width * _WIDTHS[block - 1]
+            x = keras_layers.Conv2D(filters, 3, padding="same", kernel_initializer="he_normal", name=name)(x)
+        elif kind == "relu":
+            if batch_norm:
+                x = keras_layers.BatchNormalization(momentum=0.95, name=name.replace("relu", "norm"))(x)
+            x = keras_layers.ReLU(name=name)(x)
+        else:
+            x = keras_layers.MaxPooling2D(2, name=name)(x)
+    return keras.Model(images, x, name="vgg19")
+
+
+def _all_layers() -> list[str]:
+    names = []
+    for block, count in enumerate(_CONVOLUTIONS, 1):
+        for index in range(1, count + 1):
+            names += [f"conv{block}_{index}", f"relu{block}_{index}"]
+        names.append(f"pool{block}")
+    return names
+
+
+_LAYERS = _all_layers()
+
+
+def _position(name: str) -> int:
+    """How many layers a network must have to end with this one."""
+    if name not in _LAYERS:
+        raise ValueError(
+            f"VGG19 has no layer {name!r}. Its layers are conv1_1 to conv5_4 (before the ReLU), relu1_1 to "
+            "relu5_4 (after it) and pool1 to pool5."
+        )
+    return _LAYERS.index(name) + 1
+
+
+def _load(weights: str | None, depth: int) -> keras.Model:
+    """VGG19 up to `depth`, with weights."""
     if weights is None:
         warnings.warn(
             "feature_weights=None: perceptual features come from a VGG19 with random weights. Results "
             "are not those of a paper that uses ImageNet features.",
             stacklevel=3,
         )
-    elif weights != "imagenet" and not Path(weights).is_file():
-        raise FeatureWeightsError(f"VGG19 weights: there is no file {weights!r}. {_ADVICE}")
+        return build_vgg19(depth=depth)
+    path = PACKAGED.get(weights, weights)
+    if weights != "imagenet" and not Path(path).is_file():
+        raise FeatureWeightsError(f"VGG19 weights: there is no file {str(path)!r}. {_ADVICE}")
+    return _from_arrays(Path(path), depth) if Path(path).suffix == ".npz" else _from_keras(weights, depth)
+
+
+def _from_arrays(path: Path, depth: int) -> keras.Model:
+    """As wide as the file says."""
     try:
-        return keras.applications.VGG19(include_top=False, weights=weights)
+        first = read_arrays(path).get("conv1_1/kernel")
+        if first is None or first.ndim != 4:
+            raise FileError(f"{path} holds no VGG19.")
+        network = build_vgg19(first.shape[-1], depth)
+        load_arrays(network, path)
+    except FileError as error:
+        raise FeatureWeightsError(f"VGG19 weights: {error} {_ADVICE}") from error
+    return network
+
+
+def _from_keras(weights: str, depth: int) -> keras.Model:
+    try:
+        trained = keras.applications.VGG19(include_top=False, weights=weights)
     except Exception as error:  # Keras raises a bare Exception where a download fails
         came = "could not be downloaded" if weights == "imagenet" else f"could not be read from {weights!r}"
         raise FeatureWeightsError(f"VGG19 weights {came}: {error} {_ADVICE}") from error
+    network = build_vgg19(depth=depth)
+    for layer in network.layers:
+        if layer.name.startswith("conv"):
+            name = re.sub(r"conv(\d)_(\d)", r"block\1_conv\2", layer.name)
+            layer.set_weights(trained.get_layer(name).get_weights())
+    return network
 
 
 _ADVICE = (
     "To go on: feature_weights=PATH with the file vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5 "
     "of Keras (or any weights saved from keras.applications.VGG19(include_top=False)), "
-    'feature_weights=None for random features, or content_loss="mse" for none.'
+    'feature_weights="emoji" for the zoo\'s own, or feature_weights=None for random features; or a loss '
+    'that needs none, such as content_loss="mse".'
 )
