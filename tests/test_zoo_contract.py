@@ -38,6 +38,9 @@ PAPER_COUNTS = {
     "progan": {"generator": 23_079_115, "discriminator": 23_087_249},
     "infogan": {"generator": 6_652_481, "discriminator": 6_559_169, "recognition": 133_262},
     "pix2pix": {"generator": 54_414_019, "discriminator": 2_768_705},
+    "pixeldtgan": {
+        "converter": 36_530_304, "discriminator": 17_232_768, "domain_discriminator": 17_242_368,
+    },
     "cyclegan": {
         "generator_ab": 11_378_179, "generator_ba": 11_378_179,
         "discriminator_a": 2_764_737, "discriminator_b": 2_764_737,

@@ -18,6 +18,7 @@ from tf_gan_zoo.models.infogan import InfoGAN
 from tf_gan_zoo.models.lapgan import LAPGAN
 from tf_gan_zoo.models.lsgan import LSGAN
 from tf_gan_zoo.models.pix2pix import Pix2Pix
+from tf_gan_zoo.models.pixeldtgan import PixelDTGAN
 from tf_gan_zoo.models.ppgn import PPGN
 from tf_gan_zoo.models.progan import ProGAN
 from tf_gan_zoo.models.sagan import SAGAN
@@ -31,6 +32,6 @@ from tf_gan_zoo.models.wgan_gp import WGANGP
 
 __all__ = [
     "ACGAN", "ALI", "BEGAN", "BREGAN", "BiGAN", "BigGAN", "BinGAN", "CGAN", "CycleGAN", "DCGAN", "DiscoGAN",
-    "FGAN", "ImprovedGAN", "InfoGAN", "LAPGAN", "LSGAN", "OriginalGAN", "PPGN", "Pix2Pix", "ProGAN", "SAGAN",
-    "SNGAN", "SRGAN", "SimGAN", "VAE", "VAEGAN", "WGAN", "WGANGP",
+    "FGAN", "ImprovedGAN", "InfoGAN", "LAPGAN", "LSGAN", "OriginalGAN", "PPGN", "Pix2Pix", "PixelDTGAN",
+    "ProGAN", "SAGAN", "SNGAN", "SRGAN", "SimGAN", "VAE", "VAEGAN", "WGAN", "WGANGP",
 ]  # fmt: skip
