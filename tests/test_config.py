@@ -83,7 +83,7 @@ def test_names_are_taken_once():
 LEVELS = [
     {"_quiet", "accumulation", "batch_spec", "chains", "random", "layers", "losses", "penalties", "schedules"}
     | {"cards", "config", "data", "fetch", "metrics", "npz", "optimizers", "published", "replicas", "tiling"},
-    {"networks", "conditional", "encoding", "endpoints", "fitting", "gan", "registry"},
+    {"networks", "conditional", "encoding", "endpoints", "fitting", "gan", "registry", "segments"},
     {"models"},
     {"weights", "distribution", "zoo", "callbacks", "present", "latents"},
     {"train", "evaluation", "evaluation_callback", "export"},

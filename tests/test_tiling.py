@@ -1,5 +1,7 @@
 """Tiles against the whole picture, at any scale, with the pieces' borders where they should be."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -58,6 +60,17 @@ def test_dtype_is_kept_and_tiles_are_counted():
     )
     assert tiled.dtype == np.uint8
     assert counts == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+def test_several_arrays_and_results_of_half_the_size():
+    images, others = pictures(2, 16, 12, 3), pictures(2, 16, 12, 1)
+
+    def function(colours, gray):
+        return tf.nn.avg_pool2d(looking(1)(colours * gray), 2, 2, "SAME").numpy()
+
+    tiled = tiling.in_tiles(function, [images, others], tile=4, margin=2, scale=Fraction(1, 2))
+    assert tiled.shape == (2, 8, 6, 2)
+    np.testing.assert_allclose(tiled, function(images, others), atol=1e-5)
 
 
 def test_mistakes_are_named():

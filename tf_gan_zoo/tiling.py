@@ -6,7 +6,8 @@ picture, if the tile comes with `margin` pixels of its surroundings. Memory is t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from fractions import Fraction
 from typing import NamedTuple
 
 import numpy as np
@@ -63,23 +64,24 @@ def _along(start: int, length: int, tile: int, margin: int) -> tuple[slice, slic
 
 
 def in_tiles(
-    function: Callable[[np.ndarray], np.ndarray],
-    images: np.ndarray,
+    function: Callable[..., np.ndarray],
+    images: np.ndarray | Sequence[np.ndarray],
     *,
     tile: int,
     margin: int,
-    scale: int = 1,
+    scale: int | Fraction = 1,
     on_tile: Callable[[int, int], None] | None = None,
 ) -> np.ndarray:
     """`function(images)`, computed tile by tile into one array.
 
     Args:
         function: pictures (batch, height, width, channels) -> (batch, scale height, scale width, any).
-        images: (batch, height, width, channels).
+        images: (batch, height, width, channels); or several such arrays that differ in channels at most,
+            if `function` takes several.
         tile: side of the tiles, in input pixels. For a network with strides `tile` and `margin` are
             multiples of their product, as the sides of the pictures are.
         margin: how far around an output pixel `function` looks, in input pixels.
-        scale: how much larger the results are, per side; 1 for the same size.
+        scale: how much larger the results are, per side; 1 for the same size, Fraction(1, 2) for half of it.
         on_tile: called after each tile with the number of tiles done and that of all.
 
     Returns:
@@ -88,15 +90,16 @@ def in_tiles(
     Raises:
         ValueError: for a tile below 1 or a margin below 0, or if the results are not `scale` times as large.
     """
-    count, height, width, _ = images.shape
+    inputs = [images] if isinstance(images, np.ndarray) else list(images)
+    count, height, width, _ = inputs[0].shape
     places = list(windows(height, width, tile, margin))
     result = None
     for done, window in enumerate(places, 1):
-        seen = images[:, window.seen[0], window.seen[1]]
-        part = function(seen)
-        _check_size(part, seen, scale)
+        seen = [array[:, window.seen[0], window.seen[1]] for array in inputs]
+        part = function(*seen)
+        _check_size(part, seen[0], scale)
         if result is None:
-            result = np.empty((count, height * scale, width * scale, part.shape[-1]), part.dtype)
+            result = np.empty((count, *_sides(inputs[0], scale), part.shape[-1]), part.dtype)
         rows, columns = _scaled(window.inside, scale)
         target = _scaled(window.tile, scale)
         result[:, target[0], target[1]] = part[:, rows, columns]
@@ -105,8 +108,8 @@ def in_tiles(
     return result
 
 
-def _check_size(part: np.ndarray, seen: np.ndarray, scale: int) -> None:
-    expected = tuple(side * scale for side in seen.shape[1:3])
+def _check_size(part: np.ndarray, seen: np.ndarray, scale: int | Fraction) -> None:
+    expected = _sides(seen, scale)
     if part.shape[1:3] != expected:
         raise ValueError(
             f"a tile of {seen.shape[1]}x{seen.shape[2]} pixels at scale {scale} should become "
@@ -115,5 +118,9 @@ def _check_size(part: np.ndarray, seen: np.ndarray, scale: int) -> None:
         )
 
 
-def _scaled(slices: Slices, scale: int) -> Slices:
-    return tuple(slice(part.start * scale, part.stop * scale) for part in slices)
+def _sides(images: np.ndarray, scale: int | Fraction) -> tuple[int, int]:
+    return tuple(int(side * scale) for side in images.shape[1:3])
+
+
+def _scaled(slices: Slices, scale: int | Fraction) -> Slices:
+    return tuple(slice(int(part.start * scale), int(part.stop * scale)) for part in slices)

@@ -42,8 +42,13 @@ class BatchStatisticsNormalization(keras.layers.Layer):
         x = tf.cast(inputs, tf.float32)  # float16 would lose the variance
         over_batch = bool(training) and not self.per_image
         mean, variance = self._moments(x, [0, 1, 2] if over_batch else [1, 2], over_batch)
+        scale, offset = self.scale_and_offset(mean, variance)
+        return tf.cast(x * scale + offset, inputs.dtype)
+
+    def scale_and_offset(self, mean: tf.Tensor, variance: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """What each channel is multiplied by and what is added then, float32, given its statistics."""
         scale = tf.math.rsqrt(variance + self.epsilon) * tf.cast(self.gamma, tf.float32)
-        return tf.cast(x * scale + (tf.cast(self.beta, tf.float32) - mean * scale), inputs.dtype)
+        return scale, tf.cast(self.beta, tf.float32) - mean * scale
 
     def _moments(self, x: tf.Tensor, axes: list[int], over_batch: bool) -> tuple[tf.Tensor, tf.Tensor]:
         reduce = _mean_over_replicas if over_batch and self.synchronized else tf.identity

@@ -39,11 +39,16 @@ class InstanceNormalization(keras.layers.Layer):
         x = tf.cast(inputs, tf.float32)  # float16 would lose the variance
         mean = tf.reduce_mean(x, [1, 2], keepdims=True)
         variance = tf.reduce_mean(tf.math.squared_difference(x, mean), [1, 2], keepdims=True)
+        scale, offset = self.scale_and_offset(mean, variance)
+        return tf.cast(x * scale + offset, inputs.dtype)
+
+    def scale_and_offset(self, mean: tf.Tensor, variance: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """What each channel is multiplied by and what is added then, float32, given its statistics."""
         scale = tf.math.rsqrt(variance + self.epsilon)
         if not self.affine:
-            return tf.cast(x * scale - mean * scale, inputs.dtype)
+            return scale, -mean * scale
         scale = scale * tf.cast(self.gamma, tf.float32)
-        return tf.cast(x * scale + (tf.cast(self.beta, tf.float32) - mean * scale), inputs.dtype)
+        return scale, tf.cast(self.beta, tf.float32) - mean * scale
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         return input_shape

@@ -19,7 +19,7 @@ code); the learning rate falls per step instead of per epoch.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -52,6 +52,7 @@ from tf_gan_zoo.losses import (
 from tf_gan_zoo.metrics import l1, ssim
 from tf_gan_zoo.registry import Paper, register
 from tf_gan_zoo.schedules import LinearDecay
+from tf_gan_zoo.segments import run_in_tiles
 
 #: Receptive field of a discriminator in pixels -> its convolutions with stride 2.
 _PATCH_HALVINGS = {16: 1, 34: 2, 70: 3, 142: 4, 286: 5}
@@ -252,8 +253,9 @@ class CycleGAN(GAN):
         return self.log(d_loss=d_loss, **parts)
 
     def translate(
-        self, images: np.ndarray, direction: str = "a_to_b", batch_size: int = 16
-    ) -> np.ndarray:
+        self, images: np.ndarray, direction: str = "a_to_b", batch_size: int = 16, tile: int | None = None,
+        on_tile: Callable[[int, int], None] | None = None,
+    ) -> np.ndarray:  # fmt: skip
         """Translates pictures of one domain into the other.
 
         Args:
@@ -261,17 +263,23 @@ class CycleGAN(GAN):
                 differ from those of training, but are multiples of 4.
             direction: "a_to_b" or "b_to_a".
             batch_size: pictures per call of the network.
+            tile: work on tiles of about this side, for large pictures; None takes pictures in one piece. The
+                result is the same, since normalisation uses the whole picture either way.
+            on_tile: called after each tile with the number of tiles done and that of all.
 
         Returns:
             float32 of the same shape as a batch, in [-1, 1].
 
         Raises:
-            ValueError: for another direction.
+            ValueError: for another direction or a tile below 1.
             BatchError: for images that do not fit.
         """
         network = _network_for(direction)
         field = image_field((None, None), self.config.channels, multiple_of=4)
-        return self.run(checked_images(images, field), batch_size, network)
+        images = checked_images(images, field)
+        if tile is None:
+            return self.run(images, batch_size, network)
+        return run_in_tiles(getattr(self, network), images, tile, on_tile)
 
     def cycle(self, images: np.ndarray, direction: str = "a_to_b", batch_size: int = 16) -> np.ndarray:
         """Translates pictures there (in `direction`) and back; arguments and errors as in `translate`."""
