@@ -247,7 +247,7 @@ def _complete(source: Source, name: str, view: str, shared: ImageOptions) -> Sou
     if view == "captioned" and "captions" not in values and source.label_names:
         names = np.array([n.lower().replace("_", " ") for n in source.label_names], object)
         values["captions"] = names[values["labels"]]
-    missing = {"labels", "captions"} & set(VIEWS[view]) - set(values)
+    missing = {"labels", "captions", "boxes"} & set(VIEWS[view]) - set(values)
     if missing:
         raise DatasetError(
             f"{name!r} has no {' and no '.join(sorted(missing))}, which view={view!r} needs. "
@@ -265,8 +265,8 @@ def _complete(source: Source, name: str, view: str, shared: ImageOptions) -> Sou
 
 def _value_array(values: Any) -> np.ndarray:
     values = np.asarray(values)
-    if values.dtype.kind in "iub":
-        return values.astype(np.int32)
+    if values.dtype.kind in "iubf":
+        return values.astype(np.float32 if values.dtype.kind == "f" else np.int32)
     return np.array([str(v).encode("utf-8") for v in values], object)
 
 
@@ -282,6 +282,10 @@ def _fit(
     size: Size | None, channels: int, view: str, training: bool, shared: ImageOptions
 ) -> Fit:
     """How pictures are stored, before any random window is cut."""
+    if view == "detection":
+        if shared.flip or shared.load_size is not None:
+            raise DatasetError("view='detection': flip and load_size would leave the boxes behind.")
+        return Fit(size, channels, "resize")
     if shared.load_size is not None and size is None:
         raise DatasetError("load_size needs image_size: the size of the window that is cut out.")
     if shared.load_size is not None and training:

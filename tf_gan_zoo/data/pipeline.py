@@ -147,8 +147,9 @@ class Pipeline:
 
     def _raw_shape(self, field: str) -> list:
         batch = self.plan.batch_size if self.plan.drop_remainder else None
-        return [batch, *self.plan.image_size, self.plan.channels] if (
-            field in self._domains) else [batch]  # fmt: skip
+        if field in self._domains:
+            return [batch, *self.plan.image_size, self.plan.channels]
+        return [batch, *self._values[field].shape[1:]]
 
     def _spec(self, field: str) -> tf.TensorSpec:
         if field in self._values:
@@ -258,4 +259,4 @@ def with_options(dataset: tf.data.Dataset) -> tf.data.Dataset:
 
 
 def _tf_type(values: np.ndarray) -> tf.DType:
-    return tf.string if values.dtype == object else tf.int32
+    return tf.string if values.dtype == object else tf.as_dtype(values.dtype)

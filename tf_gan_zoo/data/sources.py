@@ -18,6 +18,8 @@ VIEWS = {
     "super_resolution": ("low_resolution", "high_resolution"),
     "captioned": ("images", "captions", "labels"),
     "refinement": ("images_a", "images_b", "labels"),
+    "detection": ("images", "boxes", "labels"),
+    "melodies": ("bars", "previous_bars", "chords"),
 }
 """Each view of a data set and the fields of its batches."""
 

@@ -12,6 +12,7 @@ from tf_gan_zoo.layers.minibatch_stddev import MinibatchStddev
 from tf_gan_zoo.layers.one_hot import OneHot
 from tf_gan_zoo.layers.pixel_norm import PixelNorm
 from tf_gan_zoo.layers.reflection_padding import ReflectionPadding2D
+from tf_gan_zoo.layers.roi_align import BatchToRegions, RegionsToBatch, RoIAlign
 from tf_gan_zoo.layers.seeded_dropout import SeededDropout
 from tf_gan_zoo.layers.seeded_noise import SeededGaussianNoise
 from tf_gan_zoo.layers.self_attention import SelfAttention
@@ -30,6 +31,7 @@ from tf_gan_zoo.layers.zero import Zero
 
 __all__ = [
     "BatchStatisticsNormalization",
+    "BatchToRegions",
     "ConditionalBatchNormalization",
     "EqualizedConv2D",
     "EqualizedDense",
@@ -43,6 +45,8 @@ __all__ = [
     "PixelNorm",
     "ReferenceBatch",
     "ReflectionPadding2D",
+    "RegionsToBatch",
+    "RoIAlign",
     "SeededDropout",
     "SelfAttention",
     "SpectralNormalization",
