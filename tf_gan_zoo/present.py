@@ -4,23 +4,17 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from tf_gan_zoo.data import images as decoding
+from tf_gan_zoo.pictures import PictureError
 
-#: Endings of the files that `picture_files` finds in a folder.
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 _BACKGROUND, _INK = 255, 0
 _TEXT_HEIGHT = 14
-
-
-class PictureError(ValueError):
-    """Pictures that cannot be shown, read or written; the message says what to do."""
 
 
 # -------------------------------------------------------------------- pictures
@@ -289,76 +283,3 @@ def save_animation(
     if ending == ".mp4":
         return save_mp4(frames, path, frames_per_second=frames_per_second)
     raise PictureError(f"an animation's name ends in .gif or .mp4, got {str(path)!r}.")
-
-
-def picture_files(path: str | Path) -> list[Path]:
-    """The picture files of a folder, sorted, or the one file.
-
-    Raises:
-        PictureError: if there is no such file, or the folder has no pictures.
-    """
-    path = Path(path)
-    if path.is_file():
-        return [path]
-    if not path.is_dir():
-        raise PictureError(f"there is no file or folder {str(path)!r}.")
-    found = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES)
-    if not found:
-        raise PictureError(f"the folder {str(path)!r} has no pictures ({', '.join(SUFFIXES)}).")
-    return found
-
-
-def read_picture(
-    path: str | Path, *, size: tuple[int, int] | None = None, channels: int = 3,
-    value_range: tuple[float, float] = (-1.0, 1.0),
-) -> np.ndarray:  # fmt: skip
-    """One picture file as float32 (1, height, width, channels) in `value_range`.
-
-    Decoded as data sets are: turned upright, 16 bits scaled, transparency laid on white.
-
-    Args:
-        path: the file.
-        size: (height, width) to resize to; None keeps the picture's.
-        channels: 1 for gray, 3 for RGB.
-        value_range: lowest and highest value of a pixel.
-
-    Raises:
-        PictureError: if the file is not a picture.
-    """
-    try:
-        picture = decoding.read_picture(decoding.ImageFile(str(path)))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise PictureError(f"{str(path)!r} cannot be read as a picture: {error}") from None
-    picture = picture.convert("L" if channels == 1 else "RGB")
-    picture = picture if size is None else picture.resize(size[::-1], Image.BICUBIC)
-    low, high = value_range
-    pixels = np.asarray(picture, "float32").reshape(1, *picture.size[::-1], channels)
-    return pixels * ((high - low) / 255.0) + low
-
-
-def convert_files(
-    convert: Callable[[np.ndarray], np.ndarray], source: str | Path, *, suffix: str,
-    out: str | Path | None = None, result_range: tuple[float, float] = (-1.0, 1.0), **reading: Any,
-) -> list[Path]:  # fmt: skip
-    """Sends each picture file through `convert` and writes the result as PNG.
-
-    Args:
-        convert: float32 (1, height, width, channels) -> the same rank in `result_range`.
-        source: a file or a folder.
-        suffix: added to the file's name, e.g. "_x4".
-        out: a folder for the results, or for one source file a ".png" name; beside the source by default.
-        result_range: lowest and highest value of a result's pixel.
-        **reading: keywords of `read_picture`.
-
-    Returns:
-        The files written.
-    """
-    files, written = picture_files(source), []
-    for file in files:
-        target = Path(out) if out else file.parent
-        if target.suffix.lower() != ".png":
-            target = target / f"{file.stem}{suffix}.png"
-        elif len(files) > 1:
-            raise PictureError(f"{len(files)} pictures cannot all go to {str(out)!r}: name a folder.")
-        written.append(save_png(_tiles(convert(read_picture(file, **reading)), result_range)[0], target))
-    return written

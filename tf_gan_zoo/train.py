@@ -7,7 +7,6 @@ function of (seed, step), the step lies inside the checkpoint, and a checkpoint 
 from __future__ import annotations
 
 import dataclasses
-import functools
 import importlib.util
 import inspect
 import json
@@ -537,7 +536,7 @@ def for_task(model: GAN, method: str) -> GAN:
         RunError: if it has not, naming what it can do.
     """
     if not hasattr(model, method):
-        can = [m for m in ("generate", "translate", "upscale") if hasattr(model, m)]
+        can = [m for m in ("generate", "translate", "upscale", "refine") if hasattr(model, m)]
         raise RunError(f"{model.zoo_name} cannot {method}; it can {' and '.join(can) or 'only be trained'}.")
     return model
 
@@ -554,45 +553,9 @@ def sample_grid(
     for_task(model, "generate")
     if labels is not None and "labels" not in inspect.signature(model.sample_inputs).parameters:
         raise RunError(f"{model.zoo_name} is not conditioned on labels: leave out --labels.")
+    if hasattr(model, "sample_pictures") and truncation is None:
+        return present.sample_picture(model, count=count, seed=seed)
     chosen = None if labels is None else list(np.resize(np.asarray(labels, "int32"), count))
     conditions = {} if labels is None else {"labels": np.array(chosen)}
     samples = model.run(latents.sample(model, count, seed, truncation=truncation, **conditions))
     return present.image_grid(samples, value_range=present.output_range(model), labels=chosen)
-
-
-def translate_files(
-    model: GAN, source: str | Path, out: str | Path | None = None, suffix: str = "_translated",
-    direction: str | None = None,
-) -> list[Path]:  # fmt: skip
-    """Translates a picture file or a folder of them; returns the files written.
-
-    Pictures are resized to the model's size where it has a fixed one.
-
-    Args:
-        model: a translation model.
-        source: a file or a folder.
-        out: a folder, or a ".png" name for one file; beside the source by default.
-        suffix: added to each file's name.
-        direction: "a_to_b" or "b_to_a"; the model's own default if None.
-    """
-    for_task(model, "translate")
-    keywords = {} if direction is None else {"direction": direction}
-    field = next(iter(model.batch_spec.values()))
-    height, width, channels = field.shape
-    size = None if height is None or width is None else (height, width)
-    return present.convert_files(
-        functools.partial(model.translate, **keywords), source, suffix=suffix, out=out, size=size,
-        channels=channels, value_range=field.value_range or (-1.0, 1.0),
-        result_range=present.output_range(model),
-    )  # fmt: skip
-
-
-def upscale_files(
-    model: GAN, source: str | Path, out: str | Path | None = None, suffix: str = "_upscaled"
-) -> list[Path]:
-    """Enlarges a picture file or a folder of them, of any size; returns the files written."""
-    for_task(model, "upscale")
-    channels = model.batch_spec["low_resolution"].shape[-1]
-    return present.convert_files(
-        model.upscale, source, suffix=suffix, out=out, channels=channels, value_range=(0.0, 1.0)
-    )

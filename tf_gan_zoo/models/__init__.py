@@ -17,6 +17,8 @@ from tf_gan_zoo.models.improved_gan import ImprovedGAN
 from tf_gan_zoo.models.infogan import InfoGAN
 from tf_gan_zoo.models.lapgan import LAPGAN
 from tf_gan_zoo.models.lsgan import LSGAN
+from tf_gan_zoo.models.midinet import MidiNet
+from tf_gan_zoo.models.perceptual_gan_small_objects import PerceptualGAN
 from tf_gan_zoo.models.pix2pix import Pix2Pix
 from tf_gan_zoo.models.pixeldtgan import PixelDTGAN
 from tf_gan_zoo.models.ppgn import PPGN
@@ -32,6 +34,6 @@ from tf_gan_zoo.models.wgan_gp import WGANGP
 
 __all__ = [
     "ACGAN", "ALI", "BEGAN", "BREGAN", "BiGAN", "BigGAN", "BinGAN", "CGAN", "CycleGAN", "DCGAN", "DiscoGAN",
-    "FGAN", "ImprovedGAN", "InfoGAN", "LAPGAN", "LSGAN", "OriginalGAN", "PPGN", "Pix2Pix", "PixelDTGAN",
-    "ProGAN", "SAGAN", "SNGAN", "SRGAN", "SimGAN", "VAE", "VAEGAN", "WGAN", "WGANGP",
+    "FGAN", "ImprovedGAN", "InfoGAN", "LAPGAN", "LSGAN", "MidiNet", "OriginalGAN", "PPGN", "PerceptualGAN", "Pix2Pix",
+    "PixelDTGAN", "ProGAN", "SAGAN", "SNGAN", "SRGAN", "SimGAN", "VAE", "VAEGAN", "WGAN", "WGANGP",
 ]  # fmt: skip
