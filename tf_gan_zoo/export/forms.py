@@ -57,7 +57,8 @@ def mobile_form(network: keras.Model, bounded: bool = False) -> keras.Model:
 
     copy = keras.models.clone_model(network, clone_function=clone_layer)
     for layer in network.layers:
-        if layer.weights and layer.name not in replaced:
+        # A network in the network has its weights from its own turn.
+        if layer.weights and layer.name not in replaced and not isinstance(layer, keras.Model):
             followers = [follower for linear, follower in folds if linear is layer]
             copy.get_layer(layer.name).set_weights(_folded(layer, followers))
     return copy

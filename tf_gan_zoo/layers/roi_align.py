@@ -41,7 +41,7 @@ class RoIAlign(keras.layers.Layer):
         x = tf.reshape(rows, (batch, regions * self.size, height))
         x = tf.matmul(x, tf.reshape(features, (batch, height, width * channels)))
         x = tf.reshape(x, (batch, regions, self.size, width, channels))
-        x = tf.matmul(columns[:, :, None], x)  # the same columns for each row
+        x = tf.matmul(tf.expand_dims(columns, 2), x)  # the same columns for each row
         return tf.reshape(x, (batch, regions, self.size, self.size, channels))
 
     def _weights(self, start: tf.Tensor, end: tf.Tensor, length: tf.Tensor) -> tf.Tensor:
@@ -49,9 +49,10 @@ class RoIAlign(keras.layers.Layer):
         count = self.size * self.samples
         parts = (tf.range(count, dtype=self.compute_dtype) + 0.5) / count
         pixels = tf.cast(length, self.compute_dtype)
-        places = start[..., None] + parts * (end - start)[..., None]
+        # expand_dims, since LiteRT has no slice that adds an axis.
+        places = tf.expand_dims(start, -1) + parts * tf.expand_dims(end - start, -1)
         places = tf.clip_by_value(places * pixels - 0.5, 0.0, pixels - 1.0)
-        distances = tf.abs(places[..., None] - tf.range(pixels, dtype=self.compute_dtype))
+        distances = tf.abs(tf.expand_dims(places, -1) - tf.range(pixels, dtype=self.compute_dtype))
         weights = tf.nn.relu(1.0 - distances)
         shape = (tf.shape(start)[0], tf.shape(start)[1], self.size, self.samples, length)
         return tf.reduce_mean(tf.reshape(weights, shape), axis=3)

@@ -402,7 +402,7 @@ class PerceptualGAN(GAN):
             "scores": "probabilities of the classes; class 0 is no object",
             "refined_boxes": "the object's box by the most probable class",
         }  # fmt: skip
-        networks = {"detect": self._detector, "super_resolve": self._super_resolver}
+        networks = {"super_resolve": self._super_resolver, "detect": self._detector}
         return {name: Endpoint(network, pictures, notes=notes) for name, network in networks.items()}
 
     @functools.cached_property
