@@ -70,7 +70,8 @@ class EnhanceNetConfig(UpscalerConfig):
     Attributes:
         losses: E, P, A and T as in the module's docstring.
         num_blocks: residual blocks of G.
-        width: channels of G; D has half as many in its first stage, 16 times as many in its dense layer.
+        width: channels of G.
+        discriminator_width: filters in D's first stage; its dense layer has 32 times as many units.
         pixel_weight: of L_E, for pictures in [0, 1].
         perceptual_weights: of L_P, for pool2 and pool5.
         texture_weights: of L_T, for conv1_1, conv2_1 and conv3_1 after their ReLU.
@@ -89,6 +90,7 @@ class EnhanceNetConfig(UpscalerConfig):
     losses: Literal["E", "P", "EA", "PA", "EAT", "PAT"] = "PAT"
     num_blocks: PositiveInt = 10
     width: PositiveInt = 64
+    discriminator_width: PositiveInt = 32
     pixel_weight: PositiveFloat = 100.0
     perceptual_weights: tuple[NonNegativeFloat, NonNegativeFloat] = (2e-1, 2e-2)
     texture_weights: tuple[NonNegativeFloat, NonNegativeFloat, NonNegativeFloat] = (3e-7, 1e-6, 1e-6)
@@ -127,9 +129,8 @@ class EnhanceNetConfig(UpscalerConfig):
         "M. S. M. Sajjadi, B. Schoelkopf, M. Hirsch", 2017, "1612.07919",
     ),
     tiny={
-        "image_size": 16, "num_blocks": 1, "width": 4, "losses": "EAT", "texture_patch_size": 4,
-        "texture_weights": (1e-4, 1e-4, 1e-4), "pretrain_steps": 1, "batch_size": 4,
-        "feature_weights": "emoji",
+        "image_size": 16, "num_blocks": 1, "width": 4, "discriminator_width": 2, "losses": "EAT",
+        "texture_patch_size": 4, "pretrain_steps": 1, "batch_size": 4, "feature_weights": "emoji",
     },
 )  # fmt: skip
 class EnhanceNet(Upscaler):
@@ -318,11 +319,11 @@ def build_discriminator(config: EnhanceNetConfig) -> keras.Model:
     """Images (batch, *image_size, channels) in [-1, 1] -> logits (batch, 1) (supplement, table 1)."""
     x = images = keras.Input((*height_width(config.image_size), config.channels), name="images")
     for stage in range(_DISCRIMINATOR_STAGES):
-        filters = config.width // 2 * 2**stage
+        filters = config.discriminator_width << stage
         for strides in (1, 2):
             x = layers.Conv2D(filters, 3, strides, "same")(x)
             x = layers.LeakyReLU(0.2)(x)
-    x = layers.LeakyReLU(0.2)(layers.Dense(16 * config.width)(layers.Flatten()(x)))
+    x = layers.LeakyReLU(0.2)(layers.Dense(32 * config.discriminator_width)(layers.Flatten()(x)))
     logits = layers.Dense(1, dtype="float32", name="logits")(x)
     return keras.Model(images, logits, name="discriminator")
 
