@@ -159,50 +159,62 @@ def test_interpolate_writes_a_gif(capsys, use, tmp_path):
         assert gif.n_frames == 72
 
 
-class _Stub:
-    """A model that turns pictures into pictures."""
-
-    zoo_name = "stub"
-
-    def __init__(self, **fields):
-        from tf_gan_zoo.batch_spec import BatchSpec, image_field
-
-        self.batch_spec = BatchSpec({n: image_field(size, 3, *r) for n, (size, *r) in fields.items()})
-
-
-def test_translate_writes_beside_the_input(capsys, use, tmp_path):
-    class Translator(_Stub):
-        def translate(self, images, direction="a_to_b"):
-            assert images.shape == (1, 8, 8, 3)
-            return images if direction == "b_to_a" else -images
-
-    use(Translator(inputs=((8, 8),)))
-    Image.new("RGB", (20, 10), "black").save(tmp_path / "dark.png")
-    status, printed, _ = call(capsys, "translate", "stub", tmp_path)
-    assert (status, printed.strip()) == (0, str(tmp_path / "dark_translated.png"))
-    assert np.asarray(Image.open(tmp_path / "dark_translated.png")).min() == 255
-    out = tmp_path / "out"
-    call(capsys, "translate", "stub", tmp_path / "dark.png", "--direction", "b_to_a", "--out", out)
-    assert np.asarray(Image.open(out / "dark_translated.png")).max() == 0
+@pytest.fixture
+def photos(tmp_path):
+    """A folder with two pictures and a file that is none."""
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 10, 14, 3), dtype=np.uint8)
+    for name, picture in zip("ab", pixels):
+        Image.fromarray(picture).save(tmp_path / f"{name}.png")
+    (tmp_path / "c.jpg").write_text("no picture")
+    return tmp_path
 
 
-def test_upscale_takes_any_size(capsys, use, tmp_path):
-    class Upscaler(_Stub):
-        def upscale(self, images):
-            assert 0 <= images.min() <= images.max() <= 1
-            return np.repeat(np.repeat(images, 4, 1), 4, 2) * 2 - 1
+def test_translate_goes_through_a_folder_and_goes_on(capsys, use, photos):
+    use(tiny("cyclegan"))
+    status, printed, error = call(capsys, "translate", "cyclegan", photos)
+    results = [photos / f"{name}_translated.png" for name in "ab"]
+    assert (status, printed.split()) == (1, [str(path) for path in results])
+    assert "skipped: " in error
+    assert "c.jpg' cannot be read as a picture" in error
+    assert "2 written, 1 unreadable" in error
+    assert Image.open(results[0]).size == (14, 10)
+    status, printed, error = call(capsys, "translate", "cyclegan", photos / "*.png")
+    assert (status, printed) == (0, "")
+    assert "0 written, 2 there already (--overwrite makes them anew)" in error
+    status, printed, _ = call(
+        capsys, "translate", "cyclegan", photos / "a.png", photos / "b.png", "--direction", "b_to_a",
+        "--out", photos / "out", "--size", "16x8", "--suffix", "_back",
+    )  # fmt: skip
+    assert (status, len(printed.split())) == (0, 2)
+    assert Image.open(photos / "out" / "a_back.png").size == (8, 16)
 
-    use(Upscaler(low_resolution=((None, None), (0, 1))))
-    pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(tmp_path / "small.png")
-    status, _, _ = call(capsys, "upscale", "stub", tmp_path / "small.png", "--suffix", "_x4")
+
+def test_upscale_takes_any_size(capsys, use, photos):
+    use(tiny("srgan"))
+    status, _, _ = call(capsys, "upscale", "srgan", photos / "a.png", "--suffix", "_x4", "--tile", 8)
     assert status == 0
-    large = np.asarray(Image.open(tmp_path / "small_x4.png"))
-    np.testing.assert_array_equal(large, np.kron(pixels, np.ones((4, 4, 1))))
+    assert Image.open(photos / "a_x4.png").size == (56, 40)
+
+
+def test_pictures_are_not_replaced_by_accident(capsys, use, photos):
+    use(tiny("cyclegan"))
+    before = (photos / "a.png").read_bytes()
+    status, _, error = call(capsys, "translate", "cyclegan", photos / "a.png", "--suffix", "")
+    assert status == 2
+    assert "would replace the picture" in error
+    assert (photos / "a.png").read_bytes() == before
+    status, _, error = call(capsys, "translate", "cyclegan", photos / "a.png", "--size", "big")
+    assert status == 2
+    assert "256 or 480x640" in error
+    status, _, error = call(capsys, "translate", "cyclegan", photos / "d.png")
+    assert status == 2
+    assert "no file or folder" in error
 
 
 def test_a_task_that_a_model_cannot_do_is_refused(capsys, use, tmp_path):
     use(tiny("dcgan"))
-    status, _, error = call(capsys, "translate", "dcgan", tmp_path)
-    assert status == 2
-    assert "dcgan cannot translate; it can generate" in error
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    for task in ("translate", "upscale", "refine"):
+        status, _, error = call(capsys, task, "dcgan", tmp_path)
+        assert status == 2
+        assert f"dcgan cannot {task}; it can generate" in error

@@ -85,9 +85,9 @@ LEVELS = [
     | {"cards", "config", "data", "fetch", "metrics", "npz", "optimizers", "published", "replicas", "tiling"},
     {"networks", "conditional", "encoding", "endpoints", "fitting", "gan", "registry", "segments"},
     {"models"},
-    {"weights", "distribution", "zoo", "callbacks", "present", "latents"},
-    {"train", "evaluation", "evaluation_callback", "export"},
-    {"cli", "cli_latents", "cli_options", "__main__"},
+    {"weights", "distribution", "zoo", "callbacks", "pictures", "present", "latents"},
+    {"train", "conversion", "evaluation", "evaluation_callback", "export"},
+    {"cli", "cli_latents", "cli_options", "cli_pictures", "__main__"},
 ]
 
 

@@ -110,6 +110,8 @@ def test_sample_picture_asks_the_model_for_what_it_can_do():
     assert present.sample_picture(object()) is None
 
     class Translator:
+        batch_spec = {}
+
         def translate(self, images, direction="a_to_b"):
             return -images if direction == "a_to_b" else images
 
@@ -125,39 +127,3 @@ def test_sample_picture_asks_the_model_for_what_it_can_do():
     )
     assert all(sheet.dtype == np.uint8 and sheet.shape[-1] == 3 for sheet in (pair, cycle, large))
     assert present.sample_picture(Translator()) is None
-
-
-def test_reading_lays_transparency_on_white_and_resizes(tmp_path):
-    pixels = np.zeros((2, 2, 4), np.uint8)
-    pixels[0, 0] = (255, 0, 0, 255)
-    Image.fromarray(pixels).save(tmp_path / "a.png")
-    image = present.read_picture(tmp_path / "a.png")
-    np.testing.assert_array_equal(image[0, 0], [[1, -1, -1], [1, 1, 1]])
-    gray = present.read_picture(tmp_path / "a.png", size=(4, 6), channels=1, value_range=(0, 1))
-    assert gray.shape == (1, 4, 6, 1)
-    assert 0 <= gray.min() <= gray.max() <= 1
-
-
-def test_convert_files_writes_beside_the_source_or_where_told(tmp_path):
-    for name in ("a.png", "b.jpg"):
-        Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(tmp_path / name)
-    (tmp_path / "notes.txt").write_text("no picture")
-    written = present.convert_files(lambda x: -x, tmp_path, suffix="_new")
-    assert [p.name for p in written] == ["a_new.png", "b_new.png"]
-    assert np.asarray(Image.open(written[0])).min() == 255
-    (one,) = present.convert_files(
-        lambda x: x, tmp_path / "a.png", suffix="_new", out=tmp_path / "sub" / "one.png"
-    )
-    assert one == tmp_path / "sub" / "one.png"
-    with pytest.raises(present.PictureError, match="name a folder"):
-        present.convert_files(lambda x: x, tmp_path, suffix="_new", out=tmp_path / "all.png")
-
-
-def test_picture_errors_name_the_file(tmp_path):
-    with pytest.raises(present.PictureError, match="no file or folder"):
-        present.picture_files(tmp_path / "missing")
-    with pytest.raises(present.PictureError, match="has no pictures"):
-        present.picture_files(tmp_path)
-    (tmp_path / "broken.png").write_bytes(b"no")
-    with pytest.raises(present.PictureError, match=r"broken\.png"):
-        present.read_picture(tmp_path / "broken.png")

@@ -45,7 +45,9 @@ _EXPORTS = {
     "ConfigError": "config",
 }
 
-_WITHOUT_TENSORFLOW = {"cards", "cli", "cli_latents", "cli_options", "config", "fetch", "npz", "published"}
+_WITHOUT_TENSORFLOW = {
+    "cards", "cli", "cli_latents", "cli_options", "cli_pictures", "config", "fetch", "npz", "published",
+}  # fmt: skip
 
 __all__ = [
     "GAN", "AdversarialGAN", "Config", "ConfigError", "EvaluateMetrics", "Paper", "evaluate", "get", "info",

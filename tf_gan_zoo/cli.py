@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from tf_gan_zoo import cli_latents
+from tf_gan_zoo import cli_latents, cli_pictures
 from tf_gan_zoo.cli_options import Name, OutPath, Truncation, Weights, integers, no_weights
 
 app = typer.Typer(
@@ -174,39 +174,7 @@ def sample(
 
 
 cli_latents.add_commands(app)
-
-
-@app.command()
-def translate(
-    name: Name,
-    source: Annotated[Path, typer.Argument(help="A picture, or a folder of pictures.")],
-    out: OutPath = None,
-    weights: Weights = "pretrained",
-    direction: Annotated[Optional[str], typer.Option(help="a_to_b or b_to_a.")] = None,  # noqa: UP045
-    suffix: Annotated[str, typer.Option(help="Added to each file's name.")] = "_translated",
-) -> None:
-    """Turn pictures into the other domain; results lie beside them unless --out names a folder."""
-    from tf_gan_zoo import train as training
-
-    model = training.load_model(name, no_weights(weights))
-    for path in training.translate_files(model, source, out, suffix, direction):
-        typer.echo(str(path))
-
-
-@app.command()
-def upscale(
-    name: Name,
-    source: Annotated[Path, typer.Argument(help="A picture, or a folder of pictures.")],
-    out: OutPath = None,
-    weights: Weights = "pretrained",
-    suffix: Annotated[str, typer.Option(help="Added to each file's name.")] = "_upscaled",
-) -> None:
-    """Enlarge pictures; results lie beside them unless --out names a folder."""
-    from tf_gan_zoo import train as training
-
-    model = training.load_model(name, no_weights(weights))
-    for path in training.upscale_files(model, source, out, suffix):
-        typer.echo(str(path))
+cli_pictures.add_commands(app)
 
 
 @app.command()

@@ -114,10 +114,10 @@ def invert(
     """Find the latents of pictures; shows each beside what the generator makes of its latents."""
     import numpy as np
 
-    from tf_gan_zoo import latents, present
+    from tf_gan_zoo import latents, pictures, present
 
     model = _model(name, weights)
-    files = present.picture_files(source)
+    files = pictures.picture_files(source)
     images = np.concatenate([_read(model, file) for file in files])
     found = latents.invert(model, images, num_steps=steps, num_starts=starts, seed=seed)
     for file, decibels in zip(files, found.psnr):
@@ -215,11 +215,11 @@ def _labelled_data(model: Any, data: str | None) -> tuple[Any, str]:
 
 def _read(model: Any, file: Path) -> Any:
     """A picture file in the model's size, channels and range."""
-    from tf_gan_zoo import present
+    from tf_gan_zoo import pictures, present
 
     height, width, channels = model.batch_spec["images"].shape
     value_range = present.output_range(model)
-    return present.read_picture(file, size=(height, width), channels=channels, value_range=value_range)
+    return pictures.read_pixels(file, size=(height, width), channels=channels, value_range=value_range)
 
 
 def _features(extractor: str | None, value_range: tuple[float, float]) -> Any:

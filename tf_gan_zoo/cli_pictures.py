@@ -1,0 +1,132 @@
+"""Commands that turn picture files into picture files: translate, upscale, refine."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from tf_gan_zoo.cli_options import Name, Weights, no_weights
+
+Sources = Annotated[
+    list[str], typer.Argument(help="Pictures, folders of pictures, or patterns such as 'trip/**/*.jpg'.")
+]
+Out = Annotated[
+    Optional[Path], typer.Option("--out", help="Folder for the results; beside the pictures by default.")  # noqa: UP045
+]
+Suffix = Annotated[Optional[str], typer.Option(help="Added to each file's name.")]  # noqa: UP045
+Resize = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option("--size", help="Resize first: the shorter side, or HEIGHTxWIDTH. Kept by default."),
+]
+Tile = Annotated[
+    Optional[int],  # noqa: UP045
+    typer.Option(min=1, help="Work on tiles of this side; by default 512 for large pictures."),
+]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Make results anew that are there, or replace the pictures.")
+]
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Adds this module's commands to the program."""
+    for command in (translate, upscale, refine):
+        app.command()(command)
+
+
+def translate(
+    name: Name, sources: Sources, out: Out = None, weights: Weights = "pretrained",
+    direction: Annotated[Optional[str], typer.Option(help="a_to_b or b_to_a.")] = None,  # noqa: UP045
+    size: Resize = None, tile: Tile = None, suffix: Suffix = None, overwrite: Overwrite = False,
+) -> None:  # fmt: skip
+    """Turn pictures into the other domain; results lie beside them unless --out names a folder."""
+    _convert(
+        name, "translate", sources, weights, out=out, suffix=suffix, overwrite=overwrite,
+        direction=direction, size=_size(size), tile=tile,
+    )  # fmt: skip
+
+
+def upscale(
+    name: Name, sources: Sources, out: Out = None, weights: Weights = "pretrained",
+    tile: Tile = None, suffix: Suffix = None, overwrite: Overwrite = False,
+) -> None:  # fmt: skip
+    """Enlarge pictures of any size; results lie beside them unless --out names a folder."""
+    options = {"out": out, "suffix": suffix, "overwrite": overwrite, "tile": tile}
+    _convert(name, "upscale", sources, weights, **options)
+
+
+def refine(
+    name: Name, sources: Sources, out: Out = None, weights: Weights = "pretrained",
+    size: Resize = None, tile: Tile = None, suffix: Suffix = None, overwrite: Overwrite = False,
+) -> None:  # fmt: skip
+    """Make synthetic pictures look real; results lie beside them unless --out names a folder."""
+    options = {"out": out, "suffix": suffix, "overwrite": overwrite, "tile": tile}
+    _convert(name, "refine", sources, weights, size=_size(size), **options)
+
+
+def _convert(name: str, task: str, sources: list[str], weights: str, **options: Any) -> None:
+    """Converts all files; exit status 1 if some could not be read."""
+    from tf_gan_zoo import conversion, pictures
+    from tf_gan_zoo import train as training
+
+    suffix = options["suffix"] if options["suffix"] is not None else conversion.SUFFIXES[task]
+    files = pictures.find_sources(sources, suffix)
+    model = training.load_model(name, no_weights(weights))
+    outcomes: Counter = Counter()
+    with _progress(task, len(files)) as advance:
+        for outcome in conversion.convert_files(model, task, files, on_tile=advance, **options):
+            outcomes[outcome.status] += 1
+            if outcome.status == "written":
+                typer.echo(str(outcome.target))
+            elif outcome.problem:
+                typer.echo(f"skipped: {outcome.problem}", err=True)
+            advance(1, 1, whole=True)
+    typer.echo(_summary(outcomes), err=True)
+    if outcomes["unreadable"]:
+        raise typer.Exit(1)
+
+
+@contextmanager
+def _progress(task: str, count: int) -> Iterator[Any]:
+    """A bar on stderr if that is a terminal; yields what moves it on by a part of a picture."""
+    columns = (TextColumn(task), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    bar = Progress(
+        *columns, console=Console(stderr=True), disable=not sys.stderr.isatty(),
+        redirect_stdout=sys.stdout.isatty(),
+    )  # fmt: skip
+    finished = 0
+
+    def advance(done: int, total: int, whole: bool = False) -> None:
+        nonlocal finished
+        bar.update(shown, completed=finished + done / total)
+        finished += whole
+
+    with bar:
+        shown = bar.add_task(task, total=count)
+        yield advance
+
+
+def _summary(outcomes: Counter) -> str:
+    text = f"{outcomes['written']} written"
+    if outcomes["exists"]:
+        text += f", {outcomes['exists']} there already (--overwrite makes them anew)"
+    if outcomes["unreadable"]:
+        text += f", {outcomes['unreadable']} unreadable"
+    return text
+
+
+def _size(text: str | None) -> Any:
+    """The option --size: "256" gives 256, "480x640" gives (480, 640)."""
+    if text is None:
+        return None
+    sides = text.split("x")
+    if len(sides) > 2 or not all(side.isdigit() and int(side) for side in sides):
+        raise typer.BadParameter(f"expected 256 or 480x640 (height x width), got {text!r}.")
+    return int(sides[0]) if len(sides) == 1 else (int(sides[0]), int(sides[1]))

@@ -1,0 +1,114 @@
+"""Models of the zoo on picture files: what `tf-gan-zoo translate`, `upscale` and `refine` do."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tf_gan_zoo import pictures
+from tf_gan_zoo.endpoints import Endpoint
+from tf_gan_zoo.gan import GAN
+from tf_gan_zoo.tiling import DEFAULT_TILE
+from tf_gan_zoo.train import RunError, for_task
+
+#: Task -> what is added to the names of its results.
+SUFFIXES = {"translate": "_translated", "upscale": "_upscaled", "refine": "_refined"}
+#: Tasks whose results show the same colours as their inputs, so that gray stays gray.
+_SAME_COLOURS = ("upscale", "refine")
+
+
+def make_conversion(
+    model: GAN,
+    task: str,
+    *,
+    direction: str | None = None,
+    size: pictures.Size | int | None = None,
+    tile: int | None = None,
+) -> pictures.Conversion:
+    """A model's task as picture files need it.
+
+    Pictures keep their size where the network takes any. Large ones go through it in tiles if the model's
+    method has a `tile` option; the result is that of the whole picture.
+
+    Args:
+        model: a model with the method and the endpoint `task`.
+        task: "translate", "upscale" or "refine".
+        direction: "a_to_b" or "b_to_a", for translation; the model's own default if None.
+        size: (height, width), or the shorter side in pixels, to which pictures are resized first.
+        tile: side of the tiles, whatever the picture's size; by default for large pictures only.
+
+    Raises:
+        RunError: if the model cannot do it in this way.
+    """
+    endpoint = _endpoint(for_task(model, task), task, direction)
+    fixed = endpoint.network.inputs[0].shape[1:3]
+    size = fixed if None not in fixed else size
+    low, high = endpoint.pictures[endpoint.input_names[0]]
+    return pictures.Conversion(
+        _function(model, task, direction, tile), channels=endpoint.network.inputs[0].shape[-1],
+        input_range=(low, high), output_range=endpoint.pictures[endpoint.output_names[0]],
+        multiple_of=endpoint.multiple_of, size=size, gray_stays_gray=task in _SAME_COLOURS,
+    )  # fmt: skip
+
+
+def convert_files(
+    model: GAN,
+    task: str,
+    sources: Iterable[str | Path],
+    *,
+    out: str | Path | None = None,
+    suffix: str | None = None,
+    overwrite: bool = False,
+    on_tile: Callable[[int, int], None] | None = None,
+    **options: Any,
+) -> Iterator[pictures.Outcome]:
+    """Translates, upscales or refines picture files, one at a time.
+
+    Args:
+        model: a model with the method and the endpoint `task`.
+        task: "translate", "upscale" or "refine".
+        sources: files, folders or glob patterns.
+        out: a folder for the results, or a ".png" name for one file; beside the pictures by default.
+        suffix: added to each file's name; "_translated" and so on by default.
+        overwrite: make results anew that are there already.
+        on_tile: called within a large picture with the number of pieces done and that of all.
+        **options: those of `make_conversion`.
+
+    Yields:
+        What became of each file.
+
+    Raises:
+        RunError: if the model cannot do it in this way.
+        PictureError: if there are no pictures, or results would replace them.
+    """
+    suffix = SUFFIXES[task] if suffix is None else suffix
+    conversion = make_conversion(model, task, **options)
+    files = pictures.find_sources(sources, suffix)
+    targets = pictures.name_targets(files, suffix, out)
+    return pictures.convert_files(conversion, files, targets, overwrite=overwrite, on_tile=on_tile)
+
+
+def _endpoint(model: GAN, task: str, direction: str | None) -> Endpoint:
+    if direction is not None and "direction" not in inspect.signature(getattr(model, task)).parameters:
+        raise RunError(f"{model.zoo_name} has no directions: leave out --direction.")
+    return model.endpoints.get(f"{task}_{direction}", model.endpoints[task])
+
+
+def _function(model: GAN, task: str, direction: str | None, tile: int | None) -> Callable[..., np.ndarray]:
+    """The model's method with the options that it has."""
+    method = getattr(model, task)
+    known = inspect.signature(method).parameters
+    if tile is not None and "tile" not in known:
+        raise RunError(f"{model.zoo_name} takes pictures in one piece: leave out --tile.")
+    options = {} if direction is None else {"direction": direction}
+
+    def function(images: np.ndarray, on_tile: Any) -> np.ndarray:
+        side = tile or (DEFAULT_TILE if max(images.shape[1:3]) > 2 * DEFAULT_TILE else None)
+        in_tiles = {"tile": side, "on_tile": on_tile} if side and "tile" in known else {}
+        return method(images, **options, **{n: v for n, v in in_tiles.items() if n in known})
+
+    return function

@@ -1,0 +1,368 @@
+"""Picture files in, picture files out: any kind of file, one or thousands, of any size.
+
+Files are read upright (EXIF), with palettes resolved and 16-bit gray at full precision. Gray pictures are
+repeated for networks that take colours, colours are weighted for networks that take gray. Transparency does
+not go through the network: it sees the colours on white, as in training; the result gets the alpha channel
+back, enlarged if need be, and colours which look on white as the network made them.
+
+Results are PNG with 8 bits per channel. They are written under another name and renamed when they are
+whole, so whatever has its final name is finished, and a run that was stopped goes on with the others.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from tf_gan_zoo.data.images import EXTENSIONS
+
+Range = tuple[float, float]
+Size = tuple[int, int]
+
+_UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError)
+#: Weights of red, green and blue in gray (ITU-R BT.601), as in Pillow.
+_LUMA = np.array([0.299, 0.587, 0.114], "float32")
+#: Networks that halve their maps get at least this side, since they mirror a few pixels of the smallest map.
+_LEAST_SIDE = 16
+#: Rows of a result that become bytes at a time.
+_ROWS = 256
+
+
+class PictureError(ValueError):
+    """Pictures that cannot be found, read, written or shown; the message says what to do."""
+
+
+# -------------------------------------------------------------------- reading
+
+
+@dataclass(frozen=True)
+class Picture:
+    """What a file holds.
+
+    Attributes:
+        pixels: float32 (height, width, 1 or 3) in [0, 1]; what is transparent lies on white.
+        alpha: float32 (height, width) in [0, 1], or None where all is opaque.
+        profile: the colour profile (ICC) of these channels, or None.
+    """
+
+    pixels: np.ndarray
+    alpha: np.ndarray | None = None
+    profile: bytes | None = None
+
+
+def read(path: str | Path) -> Picture:
+    """Reads one picture file.
+
+    Raises:
+        PictureError: if the file is not a whole picture.
+    """
+    try:
+        with Image.open(path) as opened:
+            opened.load()
+            return _decoded(ImageOps.exif_transpose(opened))
+    except _UNREADABLE as error:
+        raise PictureError(f"{str(path)!r} cannot be read as a picture: {error}") from None
+
+
+def _decoded(picture: Image.Image) -> Picture:
+    profile = picture.info.get("icc_profile")
+    if picture.mode.startswith("I"):
+        pixels = np.clip(np.asarray(picture, "float32") / 65535, 0, 1)
+        return Picture(pixels[..., None], None, profile)
+    gray = picture.mode in ("1", "L", "LA", "La", "F")
+    alpha = None
+    if picture.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in picture.info:
+        picture = picture.convert("RGBA")
+        alpha = np.asarray(picture.getchannel("A"), "float32") / 255
+    elif picture.mode == "CMYK":
+        profile = None
+    pixels = np.asarray(picture.convert("RGB"), "float32")[..., : 1 if gray else 3] / 255
+    if alpha is None or alpha.min() == 1:
+        return Picture(pixels, None, profile)
+    return Picture(pixels * alpha[..., None] + (1 - alpha[..., None]), alpha, profile)
+
+
+def read_pixels(
+    path: str | Path, *, size: Size | None = None, channels: int = 3, value_range: Range = (-1.0, 1.0)
+) -> np.ndarray:
+    """One picture file as float32 (1, height, width, channels) in `value_range`, transparency on white.
+
+    Args:
+        path: the file.
+        size: (height, width) to resize to; None keeps the picture's.
+        channels: 1 for gray, 3 for RGB.
+        value_range: lowest and highest value of a pixel.
+
+    Raises:
+        PictureError: if the file is not a picture.
+    """
+    pixels = with_channels(read(path).pixels, channels)
+    low, high = value_range
+    return (pixels if size is None else resized(pixels, size))[None] * (high - low) + low
+
+
+def with_channels(pixels: np.ndarray, channels: int) -> np.ndarray:
+    """Pixels (height, width, 1 or 3) as gray (1) or RGB (3)."""
+    if pixels.shape[-1] == channels:
+        return pixels
+    return (pixels @ _LUMA)[..., None] if channels == 1 else np.repeat(pixels, channels, axis=-1)
+
+
+def resized(pixels: np.ndarray, size: Size) -> np.ndarray:
+    """Pixels (height, width, channels) in [0, 1] at another size: bicubic, antialiased when smaller."""
+    if pixels.shape[:2] == tuple(size):
+        return pixels
+    maps = [Image.fromarray(np.ascontiguousarray(pixels[..., k])) for k in range(pixels.shape[-1])]
+    enlarged = [np.asarray(channel.resize(size[::-1], Image.BICUBIC)) for channel in maps]
+    return np.clip(np.stack(enlarged, axis=-1), 0, 1)
+
+
+# -------------------------------------------------------------------- converting one picture
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """A network as picture files need it.
+
+    Attributes:
+        function: float32 (1, height, width, channels), and a callback for progress or None ->
+            (1, scale height, scale width, any channels).
+        channels: of the function's input.
+        input_range: its lowest and highest value.
+        output_range: those of the result.
+        multiple_of: height and width must be multiples of this; pictures are continued by reflection, and
+            results cut back.
+        size: to which pictures are resized first: (height, width), the length of the shorter side, or None
+            for their own size.
+        gray_stays_gray: results for gray pictures are gray, too.
+    """
+
+    function: Callable[..., np.ndarray]
+    channels: int = 3
+    input_range: Range = (-1.0, 1.0)
+    output_range: Range = (-1.0, 1.0)
+    multiple_of: int = 1
+    size: Size | int | None = None
+    gray_stays_gray: bool = False
+
+
+def convert(
+    conversion: Conversion, picture: Picture, on_tile: Callable[[int, int], None] | None = None
+) -> np.ndarray:
+    """Sends a picture through a network.
+
+    Args:
+        conversion: the network.
+        picture: any picture.
+        on_tile: called for large pictures with the number of pieces done and that of all.
+
+    Returns:
+        uint8 (height, width, channels): gray or RGB, with alpha as last channel if the picture has it.
+    """
+    pixels, alpha = picture.pixels, picture.alpha
+    if conversion.size is not None:
+        pixels = resized(pixels, _target_size(pixels.shape[:2], conversion.size))
+    result = _through_network(conversion, with_channels(pixels, conversion.channels), on_tile)
+    if conversion.gray_stays_gray and pixels.shape[-1] == 1:
+        result = result.mean(axis=-1, keepdims=True)
+    if alpha is not None:
+        alpha = resized(alpha[..., None], result.shape[:2])
+    return _as_bytes(result, conversion.output_range, alpha)
+
+
+def _target_size(size: Size, wanted: Size | int) -> Size:
+    if not isinstance(wanted, int):
+        return tuple(wanted)
+    return tuple(max(round(side * wanted / min(size)), 1) for side in size)
+
+
+def _through_network(conversion: Conversion, pixels: np.ndarray, on_tile: Any) -> np.ndarray:
+    """The result in the network's range, cut to the part that belongs to the picture."""
+    height, width = pixels.shape[:2]
+    low, high = conversion.input_range
+    padded = _continued(pixels * (high - low) + low, conversion.multiple_of)
+    result = conversion.function(padded[None], on_tile)[0]
+    scale = result.shape[0] / padded.shape[0]
+    return result[: round(height * scale), : round(width * scale)]
+
+
+def _continued(pixels: np.ndarray, multiple_of: int) -> np.ndarray:
+    """Reflected at the right and lower border until the sides are multiples."""
+    least = _LEAST_SIDE if multiple_of > 1 else 1
+    sides = [-(-max(side, least) // multiple_of) * multiple_of for side in pixels.shape[:2]]
+    missing = [(0, wanted - side) for wanted, side in zip(sides, pixels.shape[:2])]
+    return np.pad(pixels, [*missing, (0, 0)], mode="reflect") if any(m for _, m in missing) else pixels
+
+
+def _as_bytes(result: np.ndarray, value_range: Range, alpha: np.ndarray | None) -> np.ndarray:
+    """uint8 of a result, a few rows at a time: it may be most of the memory."""
+    low, high = value_range
+    height, width, channels = result.shape
+    picture = np.empty((height, width, channels + (alpha is not None)), np.uint8)
+    for top in range(0, height, _ROWS):
+        rows = slice(top, top + _ROWS)
+        colours = np.clip((result[rows] - low) / (high - low), 0, 1)
+        if alpha is not None:
+            # What lies on white so that colours * alpha + 1 - alpha is the result.
+            covered = np.maximum(alpha[rows], 1 / 255)
+            colours = np.clip((colours - 1 + covered) / covered, 0, 1)
+            picture[rows, :, -1:] = np.rint(alpha[rows] * 255)
+        picture[rows, :, :channels] = np.rint(colours * 255)
+    return picture
+
+
+# -------------------------------------------------------------------- files
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one file.
+
+    Attributes:
+        source: the picture.
+        target: the file of its result.
+        status: "written", "exists" (there already, left as it is) or "unreadable".
+        problem: why it could not be read.
+    """
+
+    source: Path
+    target: Path
+    status: str
+    problem: str = ""
+
+
+def picture_files(path: str | Path) -> list[Path]:
+    """The picture files of a folder (not of its subfolders) or of a glob pattern, sorted, or the one file.
+
+    Raises:
+        PictureError: if there is no such file, or the folder has no pictures.
+    """
+    path = Path(path).expanduser()
+    if path.is_file():
+        return [path]
+    if path.is_dir():
+        found = path.iterdir()
+    elif glob.has_magic(str(path)):
+        found = map(Path, glob.glob(str(path), recursive=True))
+    else:
+        raise PictureError(f"there is no file or folder {str(path)!r}.")
+    pictures = sorted(p for p in found if p.suffix.lower() in EXTENSIONS and not p.name.startswith("."))
+    if not pictures:
+        what = "the folder" if path.is_dir() else "the pattern"
+        raise PictureError(f"{what} {str(path)!r} has no pictures ({', '.join(EXTENSIONS)}).")
+    return pictures
+
+
+def find_sources(sources: Iterable[str | Path], suffix: str = "") -> list[Path]:
+    """The picture files that files, folders and patterns mean, each once.
+
+    Args:
+        sources: as for `picture_files`.
+        suffix: of results; results of pictures in the same folder or pattern are left out, so that a
+            second run does not take them for new pictures.
+
+    Raises:
+        PictureError: for a source without pictures.
+    """
+    chosen: dict[Path, None] = {}
+    for source in sources:
+        found = picture_files(source)
+        known = {(file.parent, file.stem) for file in found}
+        chosen.update((file, None) for file in found if not _is_result(file, suffix, known))
+    return list(chosen)
+
+
+def _is_result(file: Path, suffix: str, known: set[tuple[Path, str]]) -> bool:
+    original = file.stem.removesuffix(suffix)
+    return original != file.stem and (file.parent, original) in known
+
+
+def name_targets(files: Sequence[Path], suffix: str, out: str | Path | None = None) -> list[Path]:
+    """Where the results of files go: "a.jpg" to "a<suffix>.png".
+
+    Args:
+        files: the pictures.
+        suffix: added to their names.
+        out: a folder, in which files of several folders keep their subfolders; or for one file a ".png"
+            name. Beside the pictures by default.
+
+    Raises:
+        PictureError: for a ".png" name and several files.
+    """
+    if out is not None and Path(out).suffix.lower() == ".png":
+        if len(files) > 1:
+            raise PictureError(f"{len(files)} pictures cannot all go to {str(out)!r}: name a folder.")
+        return [Path(out)]
+    folders = [file.parent for file in files]
+    if out is not None:
+        common = os.path.commonpath([os.path.abspath(folder) for folder in folders])
+        folders = [Path(out) / os.path.relpath(os.path.abspath(folder), common) for folder in folders]
+    plain = [folder / f"{file.stem}{suffix}.png" for folder, file in zip(folders, files)]
+    # "a.jpg" beside "a.png": both keep their endings, or one result would replace the other.
+    return [
+        target if plain.count(target) == 1 else target.with_name(f"{file.stem}_{file.suffix[1:]}{suffix}.png")
+        for target, file in zip(plain, files)
+    ]
+
+
+def convert_files(
+    conversion: Conversion, files: Sequence[Path], targets: Sequence[Path], *, overwrite: bool = False,
+    on_tile: Callable[[int, int], None] | None = None,
+) -> Iterator[Outcome]:  # fmt: skip
+    """Converts files one after the other; only one picture is in memory at a time.
+
+    Args:
+        conversion: the network.
+        files: the pictures.
+        targets: PNG files for the results, one per picture; folders are made.
+        overwrite: convert pictures whose result is there already, and let results replace their pictures.
+        on_tile: called within a large picture with the number of pieces done and that of all.
+
+    Yields:
+        What became of each file, when it is done.
+
+    Raises:
+        PictureError: before the first picture, if a result would replace a picture and `overwrite` is False.
+    """
+    originals = {file.resolve() for file in files}
+    replaced = [target for target in targets if target.resolve() in originals]
+    if replaced and not overwrite:
+        raise PictureError(
+            f"the result would replace the picture {str(replaced[0])!r}: give a suffix or another folder, or "
+            "say overwrite."
+        )
+    return (_convert_file(conversion, *pair, overwrite, on_tile) for pair in zip(files, targets))
+
+
+def _convert_file(conversion: Conversion, file: Path, target: Path, overwrite: bool, on_tile: Any) -> Outcome:
+    if target.exists() and not overwrite:
+        return Outcome(file, target, "exists")
+    try:
+        picture = read(file)
+    except PictureError as error:
+        return Outcome(file, target, "unreadable", str(error))
+    converted = convert(conversion, picture, on_tile)
+    same_channels = converted.shape[-1] - (picture.alpha is not None) == picture.pixels.shape[-1]
+    profile = picture.profile if same_channels else None
+    del picture
+    write(converted, target, profile)
+    return Outcome(file, target, "written")
+
+
+def write(picture: np.ndarray, target: Path, profile: bytes | None = None) -> None:
+    """Writes uint8 (height, width, 1 to 4 channels) as PNG, which gets its name when it is whole."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f".{target.name}.part")
+    try:
+        flat = picture[..., 0] if picture.shape[-1] == 1 else picture
+        Image.fromarray(flat).save(part, format="PNG", icc_profile=profile)
+        os.replace(part, target)
+    finally:
+        part.unlink(missing_ok=True)
