@@ -168,8 +168,8 @@ def test_measures_against_the_input_and_the_mean_target(model):
     rmse = np.mean([np.sqrt(np.mean((targets.mean(0) - y) ** 2)) for y in targets])
     assert measured["rmse_mean_baseline"] == pytest.approx(rmse, rel=1e-5)
     assert measured["retrieval_mean_baseline"] == pytest.approx(1 / 3)  # the mean finds one for all
-    assert {"association", "code_accuracy", "code_accuracy_baseline"} < set(measured)
-    assert "code_accuracy" not in model.measure(fields)
+    assert {"association", "product_accuracy", "product_accuracy_baseline"} < set(measured)
+    assert "product_accuracy" not in model.measure(fields)
 
 
 def test_retrieval_by_hand():

@@ -319,8 +319,8 @@ class PixelDTGAN(GAN):
         Returns:
             rmse: root mean squared error of a picture, in pixel values; ssim: to the target;
             retrieval: results that are nearer to their own product's target than to any other's;
-            association: part of pairs that D_A tells right, half of them with another product's target;
-            code_accuracy: inputs whose nearest other input by code is of the same product; its baseline
+            association: inputs whose own target D_A finds likelier than the irrelevant one; chance is 0.5;
+            product_accuracy: inputs whose nearest other input by code is of the same product; its baseline
                 goes by pixels. Left out where no product is there twice.
         """
         inputs, targets = examples["inputs"], examples["targets"]
@@ -335,11 +335,11 @@ class PixelDTGAN(GAN):
             results[f"ssim{suffix}"] = float(ssim(images, targets, 2.0).mean())
             results[f"retrieval{suffix}"] = retrieval(images, targets, products)
         if "domain_discriminator" in self.networks and "irrelevant" in examples:
-            scores = [self.association(inputs, other) > 0.5 for other in (targets, examples["irrelevant"])]
-            results["association"] = float((scores[0].mean() + 1 - scores[1].mean()) / 2)
+            own, other = (self.association(inputs, examples[k]) for k in ("targets", "irrelevant"))
+            results["association"] = float((own > other).mean())
         if len(np.unique(products)) < len(products):
-            results["code_accuracy"] = neighbours_accuracy(codes, products)
-            results["code_accuracy_baseline"] = neighbours_accuracy(inputs, products)
+            results["product_accuracy"] = neighbours_accuracy(codes, products)
+            results["product_accuracy_baseline"] = neighbours_accuracy(inputs, products)
         return results
 
 
