@@ -38,6 +38,9 @@ class Shown:
 METRICS = {
     "psnr": Shown("PSNR (dB)", "↑", True),
     "ssim": Shown("SSIM", "↑", True),
+    "psnr_y": Shown("PSNR of the brightness, borders cut (dB)", "↑"),
+    "ssim_y": Shown("SSIM of the brightness, borders cut", "↑"),
+    "perceptual_distance": Shown("perceptual distance", "↓", True),
     "l1": Shown("L1", "↓", True),
     "ssim_a_to_b": Shown("SSIM a → b", "↑", True),
     "l1_a_to_b": Shown("L1 a → b", "↓"),

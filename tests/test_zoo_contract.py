@@ -56,6 +56,7 @@ PAPER_COUNTS = {
     },
     "sagan": {"generator": 42_017_412, "discriminator": 39_448_258},
     "sngan": {"generator": 4_276_739, "discriminator": 1_053_824},
+    "enhancenet": {"generator": 852_867, "discriminator": 13_102_881},
     "srgan": {"generator": 1_550_659, "discriminator": 23_565_505},
     "ppgn": {"generator": 56_097_891, "discriminator": 6_129_473, "encoder": 0},
     "bigan": {"generator": 1_902_592, "encoder": 1_902_592, "discriminator": 1_903_616},

@@ -11,6 +11,7 @@ from tf_gan_zoo.models.cgan import CGAN
 from tf_gan_zoo.models.cyclegan import CycleGAN
 from tf_gan_zoo.models.dcgan import DCGAN
 from tf_gan_zoo.models.discogan import DiscoGAN
+from tf_gan_zoo.models.enhancenet import EnhanceNet
 from tf_gan_zoo.models.fgan import FGAN
 from tf_gan_zoo.models.gan import OriginalGAN
 from tf_gan_zoo.models.improved_gan import ImprovedGAN
@@ -34,6 +35,6 @@ from tf_gan_zoo.models.wgan_gp import WGANGP
 
 __all__ = [
     "ACGAN", "ALI", "BEGAN", "BREGAN", "BiGAN", "BigGAN", "BinGAN", "CGAN", "CycleGAN", "DCGAN", "DiscoGAN",
-    "FGAN", "ImprovedGAN", "InfoGAN", "LAPGAN", "LSGAN", "MidiNet", "OriginalGAN", "PPGN", "PerceptualGAN", "Pix2Pix",
+    "EnhanceNet", "FGAN", "ImprovedGAN", "InfoGAN", "LAPGAN", "LSGAN", "MidiNet", "OriginalGAN", "PPGN", "PerceptualGAN", "Pix2Pix",
     "PixelDTGAN", "ProGAN", "SAGAN", "SNGAN", "SRGAN", "SimGAN", "VAE", "VAEGAN", "WGAN", "WGANGP",
 ]  # fmt: skip
