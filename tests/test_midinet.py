@@ -149,7 +149,8 @@ def test_trained_melodies_keep_to_their_chords_and_to_the_bar_before():
 
 
 def test_chord_names_and_tones():
-    assert [music.parse_chord(c) for c in ("C", "F#m", "Bb", "Gb", "Cb", "Am", 23)] == [0, 18, 10, 6, 11, 21, 23]
+    numbers = {"C": 0, "F#m": 18, "Bb": 10, "Gb": 6, "Cb": 11, "Am": 21, 23: 23}
+    assert {chord: music.parse_chord(chord) for chord in numbers} == numbers
     assert [music.parse_chord(music.chord_name(k)) for k in range(24)] == list(range(24))
     assert music.chord_tones(music.parse_chord("Am")) == (9, 0, 4)
     assert music.infer_chord([57, 60, 64]) == music.parse_chord("Am")

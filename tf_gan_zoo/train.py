@@ -294,13 +294,10 @@ def open_pipeline(model: GAN, split: str = "train", **changes: Any) -> Pipeline:
     Raises:
         DatasetError: if the data do not fit.
     """
-    config, field = model.config, picture_field(model.batch_spec)
-    height, width, channels = field.shape
+    config = model.config
     keywords = {
         "view": model.view,
-        "image_size": None if height is None or width is None else (height, width),
-        "channels": channels,
-        "value_range": field.value_range or (-1.0, 1.0),
+        **_picture_keywords(model.batch_spec),
         "batch_size": config.batch_size,
         "seed": config.seed,
         **model.data_keywords,
@@ -331,10 +328,20 @@ def example_batches(model: GAN, data: str | None, required: bool) -> Any:
         return None
 
 
-def picture_field(spec: BatchSpec) -> Field:
+def picture_field(spec: BatchSpec) -> Field | None:
     """The field whose size a data set is opened in: the largest picture, e.g. "high_resolution"."""
     pictures = [field for field in spec.values() if len(field.shape) == 3]
-    return max(pictures, key=lambda field: field.shape[0] or 0)
+    return max(pictures, key=lambda field: field.shape[0] or 0, default=None)
+
+
+def _picture_keywords(spec: BatchSpec) -> dict[str, Any]:
+    """Sizes and range of the pictures in a data set, if the model takes pictures."""
+    field = picture_field(spec)
+    if field is None:
+        return {}
+    height, width, channels = field.shape
+    size = None if height is None or width is None else (height, width)
+    return {"image_size": size, "channels": channels, "value_range": field.value_range or (-1.0, 1.0)}
 
 
 def _build(run: _Run, weights: str | Path | None) -> GAN:

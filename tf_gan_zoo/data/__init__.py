@@ -16,6 +16,7 @@ from tf_gan_zoo.data import (
     glyphs,
     melodies,
     products,
+    texts,
     tfds,
 )
 from tf_gan_zoo.data.images import ImageFile
@@ -51,5 +52,6 @@ __all__ = [
     "open_dataset",
     "products",
     "register_source",
+    "texts",
     "tfds",
 ]

@@ -271,6 +271,8 @@ def _value_array(values: Any) -> np.ndarray:
 
 
 def _source_channels(source: Source) -> int:
+    if not (source.stream or source.images):
+        return 3  # there are no pictures
     if source.stream:
         return 1 if next(iter(source.stream.values())).shape[-1] == 1 else 3
     column = next(iter(source.images.values()))
@@ -306,6 +308,8 @@ def _domains(
     name: str, source: Source, fit: Fit, strict: bool, cache: bool | str
 ) -> tuple[dict[str, Domain], dict[str, np.ndarray]]:
     """Decodes all fields; an example of linked fields is good if all its pictures are."""
+    if not source.images:
+        return {}, source.values
     pictures, bad = {}, {}
     for field, column in source.images.items():
         if not len(column):

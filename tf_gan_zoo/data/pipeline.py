@@ -80,7 +80,9 @@ class Pipeline:
         self.name, self.plan, self.label_names = name, plan, tuple(label_names)
         self.defaults = {"repeat": False, "start_step": 0}
         self._domains, self._values, self._independent = domains, values, independent
-        self.num_examples = max(map(len, domains.values()))
+        columns = domains or values  # sequences come without pictures
+        self.num_examples = max(map(len, columns.values()))
+        self._lengths = [len(domain) for domain in domains.values()] or [self.num_examples]
         divide = math.floor if plan.drop_remainder else math.ceil
         self.steps_per_epoch = divide(self.num_examples / plan.batch_size)
 
@@ -108,7 +110,7 @@ class Pipeline:
     def _batch(self, step: tf.Tensor) -> dict[str, tf.Tensor]:
         """The batch of a step, as a function of nothing else."""
         epoch, slots = self._slots(step)
-        indices = [self._indices(epoch, slots, i) for i in range(len(self._domains))]
+        indices = [self._indices(epoch, slots, i) for i in range(len(self._lengths))]
         types = [tf.uint8] * len(self._domains) + [_tf_type(v) for v in self._values.values()]
         arrays = tf.numpy_function(self._fetch, [epoch, slots, *indices], types, stateful=False)
         raw = dict(zip([*self._domains, *self._values], arrays, strict=True))
@@ -128,7 +130,7 @@ class Pipeline:
         Unpaired domains have their own orders, and the smaller one is gone through as often as
         the larger one needs: a draw is counted over all epochs.
         """
-        num = len(list(self._domains.values())[number])
+        num = self._lengths[number]
         draws = slots if num == self.num_examples else epoch * self.num_examples + slots
         rounds = epoch if num == self.num_examples else draws // num
         if not self.plan.shuffle:
@@ -139,7 +141,7 @@ class Pipeline:
     def _fetch(self, epoch: np.ndarray, slots: np.ndarray, *indices: np.ndarray) -> list:
         """NumPy side of a batch: look up, cut, flip."""
         out = []
-        for number, (domain, index) in enumerate(zip(self._domains.values(), indices, strict=True)):
+        for number, (domain, index) in enumerate(zip(self._domains.values(), indices)):
             salt = number if self._independent else 0
             pictures = domain.pictures.take(domain.kept[index])
             out.append(cut(pictures, self.plan, draws(self.plan.seed, epoch, slots, salt)))

@@ -20,6 +20,7 @@ VIEWS = {
     "refinement": ("images_a", "images_b", "labels"),
     "detection": ("images", "boxes", "labels"),
     "melodies": ("bars", "previous_bars", "chords"),
+    "sequences": ("tokens",),
 }
 """Each view of a data set and the fields of its batches."""
 

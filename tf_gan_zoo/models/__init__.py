@@ -25,6 +25,7 @@ from tf_gan_zoo.models.pixeldtgan import PixelDTGAN
 from tf_gan_zoo.models.ppgn import PPGN
 from tf_gan_zoo.models.progan import ProGAN
 from tf_gan_zoo.models.sagan import SAGAN
+from tf_gan_zoo.models.seqgan import SeqGAN
 from tf_gan_zoo.models.simgan import SimGAN
 from tf_gan_zoo.models.sngan import SNGAN
 from tf_gan_zoo.models.srgan import SRGAN
@@ -34,7 +35,8 @@ from tf_gan_zoo.models.wgan import WGAN
 from tf_gan_zoo.models.wgan_gp import WGANGP
 
 __all__ = [
-    "ACGAN", "ALI", "BEGAN", "BREGAN", "BiGAN", "BigGAN", "BinGAN", "CGAN", "CycleGAN", "DCGAN", "DiscoGAN",
-    "EnhanceNet", "FGAN", "ImprovedGAN", "InfoGAN", "LAPGAN", "LSGAN", "MidiNet", "OriginalGAN", "PPGN", "PerceptualGAN", "Pix2Pix",
-    "PixelDTGAN", "ProGAN", "SAGAN", "SNGAN", "SRGAN", "SimGAN", "VAE", "VAEGAN", "WGAN", "WGANGP",
+    "ACGAN", "ALI", "BEGAN", "BREGAN", "BiGAN", "BigGAN", "BinGAN", "CGAN", "CycleGAN", "DCGAN",
+    "DiscoGAN", "EnhanceNet", "FGAN", "ImprovedGAN", "InfoGAN", "LAPGAN", "LSGAN", "MidiNet", "OriginalGAN", "PPGN",
+    "PerceptualGAN", "Pix2Pix", "PixelDTGAN", "ProGAN", "SAGAN", "SNGAN", "SRGAN", "SeqGAN", "SimGAN",
+    "VAE", "VAEGAN", "WGAN", "WGANGP",
 ]  # fmt: skip
