@@ -139,6 +139,10 @@ class GAN(keras.Model):
         """
         return {}
 
+    def training_notes(self) -> dict[str, str]:
+        """What the record of a run must say of its training besides the config, by topic."""
+        return {}
+
     # ---------------------------------------------------------------- networks
 
     @property

@@ -499,6 +499,7 @@ def _finish(run: _Run, model: GAN, sentinel: callbacks.Sentinel, started: float)
         "logs": {k: v for k, v in (rows[-1] if rows else {}).items() if k in model.log_names},
         "images_per_second": float(np.median([row["images_per_second"] for row in rows])) if rows else None,
         "failures": [failure.message for failure in sentinel.failures],
+        **({"notes": notes} if (notes := model.training_notes()) else {}),
         "machine": machine(),
         "versions": versions(),
     }
