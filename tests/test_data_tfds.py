@@ -49,6 +49,21 @@ def _numbers(batches):
     return np.concatenate([b["images"][:, 0, 0, 0] for b in batches]).astype(int)
 
 
+def test_an_attribute_parts_a_split_into_two_domains(prepared):
+    """kind is 0 for the first 20 pictures and 1 for the others; a tenth of all is the test split."""
+    pipeline = _open(prepared, view="unpaired", attribute="kind", batch_size=1)
+    batches = list(pipeline.dataset().as_numpy_iterator())
+    a, b = ({int(batch[f].flat[0]) for batch in batches} for f in ("images_a", "images_b"))
+    assert (max(b), min(a), len(a) + len(b)) == (19, 20, 36)
+    assert pipeline.num_examples == max(len(a), len(b))
+    with pytest.raises(DatasetError, match="has no feature 'kind/male'"):
+        _open(prepared, view="unpaired", attribute="kind/male")
+    with pytest.raises(DatasetError, match="not one truth value"):
+        _open(prepared, view="unpaired", attribute="picture")
+    with pytest.raises(DatasetError, match="for view='unpaired', not 'images'"):
+        _open(prepared, view="images", attribute="kind")
+
+
 def test_a_prepared_builder_in_memory(prepared):
     train, test = _open(prepared), _open(prepared, split="test")
     assert (train.num_examples, test.num_examples) == (36, 4)

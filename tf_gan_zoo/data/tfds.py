@@ -8,6 +8,7 @@ with a fixed seed, still in an order that a resumed run finds again.
 
 import concurrent.futures
 import dataclasses
+import functools
 import os
 from collections.abc import Callable
 from typing import Any
@@ -71,23 +72,28 @@ def read_tfds(
     data_dir: str | None = None,
     image_key: str | None = None,
     label_key: str | None = None,
+    attribute: str | None = None,
     download: bool = True,
 ) -> Source:
     """A TensorFlow Datasets builder.
 
     Without a test split, "train" is the first nine tenths of the train split and "test" the rest.
-    "unpaired" needs the splits trainA and trainB, as in cycle_gan.
+    "unpaired" needs the splits trainA and trainB, as in cycle_gan, or an `attribute`.
 
     Args:
         request: View and split.
         data_dir: Where prepared data sets are, TFDS's own default if `None`.
         image_key: The image feature; the supervised input or the only image by default.
         label_key: The class label feature; the supervised target or the only one by default.
+        attribute: For "unpaired": a feature that is true of the pictures in domain A and false of
+            those in B, "/" between levels: "attributes/Male" for celeb_a. Both are kept in memory.
         download: Whether to download and prepare what is not there.
     """
     builder = _builder(request.path, data_dir, download)
     image_key = image_key or _only_key(builder, "Image", 0, request.path)
     _check_image(builder, image_key, request.path)
+    if attribute is not None:
+        return _by_attribute(builder, request, image_key, attribute)
     if request.view == "unpaired":
         fields = (("images_a", "A"), ("images_b", "B"))
         streams = {f: _stream(builder, _domain_split(builder, request, d), image_key, None)
@@ -103,6 +109,21 @@ def read_tfds(
         raise DatasetError(f"{request.path}: {label_key!r} has no class names to make captions of.")
     stream = _stream(builder, _split_name(builder, request), image_key, label_key)
     return Source({}, label_names=names, stream={"images": stream})
+
+
+def _by_attribute(builder: Any, request: Request, image_key: str, attribute: str) -> Source:
+    """Two domains of one split: what has the attribute, and what has not."""
+    if request.view != "unpaired":
+        raise DatasetError(f"The option 'attribute' is for view='unpaired', not {request.view!r}.")
+    _check_attribute(builder, attribute, request.path)
+
+    def has(example: dict) -> tf.Tensor:
+        return tf.cast(functools.reduce(lambda value, key: value[key], attribute.split("/"), example), bool)
+
+    split, streams = _split_name(builder, request), {}
+    for field, keep in (("images_a", has), ("images_b", lambda example: tf.logical_not(has(example)))):
+        streams[field] = _stream(builder, split, image_key, None, keep)
+    return Source({}, independent=True, stream=streams)
 
 
 def _builder(name: str, data_dir: str | None, download: bool) -> Any:
@@ -122,7 +143,10 @@ def _builder(name: str, data_dir: str | None, download: bool) -> Any:
     return builder
 
 
-def _stream(builder: Any, split: str, image_key: str, label_key: str | None) -> EncodedStream:
+def _stream(
+    builder: Any, split: str, image_key: str, label_key: str | None, keep: Callable | None = None
+) -> EncodedStream:
+    """A split's pictures; `keep` tells of an example whether it is among them."""
     import tensorflow_datasets as tfds
 
     def open_stream() -> tf.data.Dataset:
@@ -138,14 +162,14 @@ def _stream(builder: Any, split: str, image_key: str, label_key: str | None) -> 
                 f"{builder.name}: split {split!r} cannot be read: {error} Prepare the data set "
                 f"(download=True) or check data_dir."
             ) from error
-        return dataset.map(select)
+        return (dataset if keep is None else dataset.filter(keep)).map(select)
 
     def select(example: dict) -> dict:
         chosen = {"picture": example[image_key]}
         return chosen if label_key is None else chosen | {"label": example[label_key]}
 
     try:
-        num = builder.info.splits[split].num_examples
+        num = builder.info.splits[split].num_examples if keep is None else None
     except (KeyError, ValueError):
         num = None
     return EncodedStream(open_stream, num, tuple(builder.info.features[image_key].shape))
@@ -204,6 +228,16 @@ def _check_image(builder: Any, key: str, name: str) -> None:
             f"{name}: {key!r} is not a feature of 8 or 16 bit images, but {feature!r}. "
             f"Features: {list(builder.info.features)}."
         )
+
+
+def _check_attribute(builder: Any, attribute: str, name: str) -> None:
+    known = builder.info.features
+    for key in attribute.split("/"):
+        if key not in dict(getattr(known, "items", dict)()):
+            raise DatasetError(f"{name} has no feature {attribute!r}. Features: {builder.info.features}.")
+        known = known[key]
+    if tuple(known.shape) != () or known.np_dtype.__name__[:3] not in ("boo", "int"):
+        raise DatasetError(f"{name}: {attribute!r} is not one truth value per example, but {known!r}.")
 
 
 def _check_label(builder: Any, key: str, name: str) -> None:
