@@ -34,6 +34,7 @@ NUM_EXAMPLES = 1000
 #: View -> (method, its input field, the field that the result is compared with).
 _CONVERSIONS = {
     "paired": ("translate", "inputs", "targets"),
+    "triplets": ("translate", "inputs", "targets"),
     "unpaired": ("translate", "images_a", "images_b"),
     "super_resolution": ("upscale", "low_resolution", "high_resolution"),
     "refinement": ("refine", "images_a", "images_b"),

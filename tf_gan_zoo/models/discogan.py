@@ -7,7 +7,7 @@
 the squares as means over pixels in [0, 1]. A generator that maps several pictures to one cannot be undone, so
 the maps are drawn towards one-to-one relations. `losses` has two presets:
 
-    "paper"          as above, equations 3 to 8 of the paper
+    "paper"          as above
     "released_code"  each direction's terms are  (1 - r) (0.1 GAN + 0.9 features) + r reconstruction:  the
                      features are squared differences of batch means in layers 2 and up of the discriminator,
                      and r rises from 0.01 to 0.5 after 10,000 iterations. The paper does not mention it.
@@ -222,7 +222,7 @@ class DiscoGAN(GAN):
         return self.log(d_loss=d_loss, **self._generator_terms(batch, training=False))
 
     def _discriminator_loss(self, batch: dict[str, tf.Tensor], training: bool) -> tf.Tensor:
-        """Equation 8, halved as in the code; generators run in training mode, but are not trained here."""
+        """Halved as in the code; the generators normalise as in training, but are not trained here."""
         loss = tf.constant(0.0)
         for forward, _, source, target, judge in self.directions.values():
             fake = tf.stop_gradient(getattr(self, forward)(batch[source], training=training))
@@ -249,7 +249,7 @@ class DiscoGAN(GAN):
         return terms
 
     def _weighted(self, terms: Mapping[str, tf.Tensor], rate: tf.Tensor) -> tf.Tensor:
-        """What the generators minimise: equations 5 and 7, or the released code's mixture."""
+        """What the generators minimise: the sum, or the mixture of the released code."""
         c = self.config
         if c.losses == "paper":
             return terms["g_loss"] + terms["reconstruction_loss"]

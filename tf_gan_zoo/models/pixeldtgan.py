@@ -18,14 +18,11 @@ through a code of 64 numbers, so it has to keep what the thing is and not where 
     "rf_dd"         C+RF+DD, the full model
 
 Reference: D. Yoo, N. Kim, S. Park, A. S. Paek, I. S. Kweon, "Pixel-Level Domain Transfer", ECCV 2016,
-arXiv:1603.07442, equations 1 to 5 and table 1. The paper shows a discriminator one of its three kinds of
-pictures at random in each update; all three with a third each have the same expectation. Its authors
-released no code: that the decoder's kernels are 5x5 like the encoder's, that there are no biases, and the
-step to a tenth of the rate for the last 5 of 30 epochs follow the paper as re-implementations read it; its
-"momentum 0.5" is taken as Adam's beta_1, as in DCGAN, on which it builds; `optimizer="sgd"` takes it at its
-word.
-
-Departure: the rate falls with the step and not with the epoch that the data have.
+arXiv:1603.07442. The paper shows a discriminator one of the three kinds of pictures at random in each update;
+all three with a third each have the same expectation. Its authors released no code. Three choices rest on
+re-implementations: 5x5 kernels in the decoder, too, no biases, and a tenth of the rate in the last 5 of 30
+epochs. "Momentum 0.5" is taken as Adam's beta_1, as in DCGAN, on which the paper builds; `optimizer="sgd"`
+takes it at its word.
 """
 
 from __future__ import annotations
@@ -222,7 +219,7 @@ class PixelDTGAN(GAN):
     def _judge_loss(
         self, player: str, batch: dict[str, tf.Tensor], fake: tf.Tensor, training: bool
     ) -> tf.Tensor:
-        """Mean of the cross-entropies of the kinds of pictures (equations 2 and 4)."""
+        """Mean of the cross-entropies of the kinds of pictures."""
         pictures = {"targets": batch["targets"], "converted": fake}
         if self.config.variant != "rf_dd_no_neg":
             pictures["irrelevant"] = batch["irrelevant"]
@@ -235,7 +232,7 @@ class PixelDTGAN(GAN):
     def _converter_loss(
         self, batch: dict[str, tf.Tensor], fake: tf.Tensor, training: bool
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """What C minimises (equation 5, or the squared error), and the squared error."""
+        """What C minimises, and the squared error to the targets."""
         mse = tf.reduce_mean(tf.math.squared_difference(fake, batch["targets"]))
         if self.config.variant == "mse":
             return mse, mse
