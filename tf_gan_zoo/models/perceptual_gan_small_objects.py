@@ -581,6 +581,7 @@ def smooth_l1(differences: tf.Tensor) -> tf.Tensor:
 
 def ordered_corners(boxes: tf.Tensor) -> tf.Tensor:
     """Boxes (..., 4) with top above bottom and left before right, and sides above 0."""
+    boxes = tf.cast(boxes, tf.float32)
     first, second = boxes[..., :2], boxes[..., 2:]
     start = tf.minimum(first, second)
     return tf.concat([start, tf.maximum(tf.maximum(first, second), start + _NO_SIDE)], axis=-1)
@@ -618,7 +619,7 @@ def background_boxes(draws: tf.Tensor) -> tf.Tensor:
 
 def iou(boxes: tf.Tensor, others: tf.Tensor) -> tf.Tensor:
     """Intersection over union: (batch, m, 4) and (batch, n, 4) -> (batch, m, n)."""
-    a, b = tf.convert_to_tensor(boxes)[:, :, None], tf.convert_to_tensor(others)[:, None]
+    a, b = tf.cast(boxes, tf.float32)[:, :, None], tf.cast(others, tf.float32)[:, None]
     overlap = tf.minimum(a[..., 2:], b[..., 2:]) - tf.maximum(a[..., :2], b[..., :2])
     intersection = tf.reduce_prod(tf.maximum(overlap, 0.0), axis=-1)
     areas = [tf.reduce_prod(tf.maximum(_centers_and_sides(x)[1], 0.0), axis=-1) for x in (a, b)]
