@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 from conftest import make_fields, tiny
 
+import tf_gan_zoo as zoo
 from tf_gan_zoo import present, train
 from tf_gan_zoo.config import ConfigError
 from tf_gan_zoo.models import discogan
@@ -208,3 +209,18 @@ def test_pair_recovery_by_hand():
     references = np.arange(4.0).reshape(4, 1, 1, 1)
     images = np.array([0.2, 1.6, 2.4, 9.0]).reshape(4, 1, 1, 1)  # the second is nearer to the third
     assert discogan.pair_recovery(images, references) == 0.75
+
+
+# -------------------------------------------------------------------- what was trained
+
+
+def test_published_weights_find_hidden_pairs():
+    """Untouched pictures find none of 130: the domains have different colours."""
+    model = zoo.get("discogan.glyphs", weights="pretrained")
+    pipeline = train.open_pipeline(model, "test", batch_size=130, num_examples=130, shuffle=False)
+    examples = next(iter(pipeline.dataset(start_step=0)))
+    measured = model.measure({name: np.asarray(value) for name, value in examples.items()})
+    assert measured["pair_recovery_baseline"] < 0.1
+    for direction in ("a_to_b", "b_to_a"):
+        assert measured[f"pair_recovery_{direction}"] > 0.6
+        assert measured[f"ssim_{direction}"] > 0.8
