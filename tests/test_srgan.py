@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import tf_gan_zoo as zoo
 from tf_gan_zoo import upscaling
 from tf_gan_zoo.config import ConfigError
 from tf_gan_zoo.models import srgan
@@ -157,6 +158,74 @@ def test_learning_rate_falls_after_the_given_updates():
         schedule = model.make_optimizer(player)._learning_rate
         assert [float(schedule(k)) for k in range(5)] == pytest.approx([1e-4] * 3 + [1e-5] * 2)
     assert float(model.make_optimizer("pretraining").learning_rate) == pytest.approx(2e-4)
+
+
+@pytest.mark.parametrize("name, phases, adversarial", [
+    ("srresnet", ["srresnet"], False), ("srresnet_vgg22", ["srresnet", "content"], False),
+    ("srgan_mse", ["srresnet", "gan"], True), ("srgan_vgg22", ["srresnet", "gan"], True),
+    ("srgan_vgg54", ["srresnet", "gan"], True), ("srgan_v1", ["srresnet", "gan"], True),
+])  # fmt: skip
+def test_presets_are_the_papers_variants(name, phases, adversarial):
+    preset = {**srgan.PRESETS[name], "num_blocks": 1}
+    model = tiny_model(True, **{**preset, "pretrain_steps": 1, "feature_weights": "emoji"})
+    assert [phase for phase, _ in model.phases] == phases
+    generator = weights_of(model.generator)
+    logs = model.fit(pictures(4, 16, 16, 3), shuffle=False, verbose=0).history
+    assert any(moved(generator, model.generator))
+    assert (logs["d_loss"][0] > 0) == adversarial
+    trained = [p for p in model.players if int(model.player_optimizer(p).iterations.numpy())]
+    expected = {"srresnet": ["pretraining"], "content": ["pretraining", "generator"]}
+    assert trained == expected.get(phases[-1], ["pretraining", "generator", "discriminator"])
+
+
+def test_first_version_of_the_paper_adds_total_variation():
+    config = SRGANConfig(**srgan.PRESETS["srgan_v1"])
+    assert (config.tv_weight, config.num_blocks, config.content_loss) == (2e-8, 15, "vgg54")
+    assert SRGANConfig() == SRGANConfig(**srgan.PRESETS["srgan_vgg54"])
+
+
+def test_recipes_are_the_presets():
+    for recipe, preset in {
+        "div2k": "srgan_vgg54", "div2k_mse": "srgan_mse", "div2k_vgg22": "srgan_vgg22",
+        "div2k_srresnet": "srresnet", "div2k_v1": "srgan_v1",
+    }.items():  # fmt: skip
+        config, expected = zoo.zoo.resolve(f"srgan.{recipe}")[1], SRGANConfig(**srgan.PRESETS[preset])
+        same = ("content_loss", "adversarial_weight", "tv_weight", "num_blocks", "scale", "batch_size")
+        assert all(getattr(config, field) == getattr(expected, field) for field in same)
+    assert zoo.zoo.resolve("srgan.div2k_x2")[1].scale == 2
+
+
+def test_the_record_says_which_feature_weights_were_used():
+    assert tiny_model().training_notes() == {}
+    notes = tiny_model(content_loss="vgg22", feature_weights=None).training_notes()
+    assert "random weights" in notes["features"]
+
+
+# -------------------------------------------------------------------- scores
+
+
+def test_scores_against_scikit_image():
+    """Y and all channels; SSIM with the settings of its paper."""
+    skimage = pytest.importorskip("skimage")
+    from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+    real = np.round((pictures(2, 32, 28, 3) + 1) * 127.5)
+    fake = np.clip(np.round(real + np.random.default_rng(1).normal(0, 9, real.shape)), 0, 255)
+    found = upscaling.scores(*(x / 127.5 - 1 for x in (fake, real)), border=4)
+    inside = np.s_[:, 4:-4, 4:-4]
+    a, b = (skimage.color.rgb2ycbcr(x[inside].astype("uint8"))[..., 0] for x in (real, fake))
+    options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 255}
+    crop = np.s_[5:-5, 5:-5]  # scikit-image also averages where the window leaves the picture
+    ssim = [structural_similarity(x, y, full=True, **options)[1][crop].mean() for x, y in zip(a, b)]
+    psnr = [peak_signal_noise_ratio(x, y, data_range=255) for x, y in zip(a, b)]
+    assert found["psnr_y"] == pytest.approx(np.mean(psnr), abs=1e-3)
+    assert found["ssim_y"] == pytest.approx(np.mean(ssim), abs=1e-4)
+    assert found["psnr"] == pytest.approx(float(tf.reduce_mean(tf.image.psnr(real, fake, 255))), rel=1e-4)
+
+
+def test_scores_of_small_pictures_leave_the_brightness_out():
+    images = pictures(1, 16, 16, 3)
+    assert "psnr_y" not in upscaling.scores(images, images, border=4)
 
 
 # -------------------------------------------------------------------- stages

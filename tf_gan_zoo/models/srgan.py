@@ -5,7 +5,9 @@
                          D maximises  E log D(x) + E log(1 - D(G(y))),
 
 x a high-resolution picture, y = x made small, phi feature maps of VGG19 (or x itself). Both stages run in
-one `fit`: the second begins after `pretrain_steps`, with the generator of the first.
+one `fit`: the second begins after `pretrain_steps`, with the generator of the first. `PRESETS` has the
+paper's variants, to be given to `zoo.get("srgan", **PRESETS["srgan_vgg22"])`; the recipes srgan.div2k_NAME
+are the same for the shell.
 
 Reference: C. Ledig, L. Theis, F. Huszar, J. Caballero, A. Cunningham, A. Acosta, A. Aitken, A. Tejani,
 J. Totz, Z. Wang, W. Shi, "Photo-Realistic Single Image Super-Resolution Using a Generative Adversarial
@@ -13,8 +15,9 @@ Network", CVPR 2017, arXiv:1609.04802. Equations below are numbered as in its fi
 
 Choices where the paper is silent: PReLU has one slope per channel that starts at 0.25; D(G(y)) enters the
 loss as its mean over the batch, not its sum; squared differences are means over channels, too; low
-resolution comes from an antialiased bicubic kernel, as in the authors' test pictures. Departure: D
-and G use the same batch and the same generator outputs.
+resolution comes from an antialiased bicubic kernel, as in the authors' test pictures. Departures: D
+and G use the same batch and the same generator outputs; "srgan_v1" has the loss and the 15 blocks of
+arXiv's first version, but pixel shuffle instead of its transposed convolutions.
 """
 
 from __future__ import annotations
