@@ -260,7 +260,7 @@ def test_colour_profiles_go_with_the_colours(tmp_path):
 class Refiner:
     """A stand-in for a refinement model: turns pictures dark side up, of any size."""
 
-    zoo_name = "refiner"
+    zoo_name, config = "refiner", None
 
     def __init__(self, size=(None, None)):
         images = keras.Input((*size, 1), name="images")

@@ -142,7 +142,7 @@ def test_the_other_direction_needs_another_model():
         tiny("pix2pix").translate(np.zeros((1, 16, 16, 3)), direction="b_to_a")
 
 
-def test_measures_itself_against_copying_the_input():
+def test_measures_itself_against_copying_the_input_and_the_mean_colour():
     model = tiny("pix2pix")
     fields = make_fields(model, 2)
     measured = model.measure(fields)
@@ -150,7 +150,10 @@ def test_measures_itself_against_copying_the_input():
     assert measured["l1_baseline"] == pytest.approx(difference.mean(), rel=1e-5)
     difference = np.abs(model.translate(fields["inputs"]) - fields["targets"])
     assert measured["l1"] == pytest.approx(difference.mean(), rel=1e-5)
-    assert set(measured) == {"ssim", "l1", "ssim_baseline", "l1_baseline"}
+    difference = np.abs(fields["targets"].mean((0, 1, 2)) - fields["targets"])
+    assert measured["l1_mean_colour_baseline"] == pytest.approx(difference.mean(), rel=1e-5)
+    kinds = ("", "_baseline", "_mean_colour_baseline")
+    assert set(measured) == {f"{name}{kind}" for name in ("ssim", "l1") for kind in kinds}
 
 
 def test_learning_rate_is_constant_or_decays_as_asked():

@@ -28,7 +28,7 @@ Resize = Annotated[
 ]
 Tile = Annotated[
     Optional[int],  # noqa: UP045
-    typer.Option(min=1, help="Work on tiles of this side; by default 512 for large pictures."),
+    typer.Option(min=1, help="Work on tiles of this side; large pictures do so by default."),
 ]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Make results anew that are there, or replace the pictures.")

@@ -17,6 +17,8 @@ from tf_gan_zoo.train import RunError, for_task
 
 #: Task -> what is added to the names of its results.
 SUFFIXES = {"translate": "_translated", "upscale": "_upscaled", "refine": "_refined"}
+#: Side of a tile's result in pixels that is still cheap to compute, for networks that enlarge.
+_LARGEST_RESULT = 1024
 #: Tasks whose results show the same colours as their inputs, so that gray stays gray.
 _SAME_COLOURS = ("upscale", "refine")
 
@@ -105,9 +107,10 @@ def _function(model: GAN, task: str, direction: str | None, tile: int | None) ->
     if tile is not None and "tile" not in known:
         raise RunError(f"{model.zoo_name} takes pictures in one piece: leave out --tile.")
     options = {} if direction is None else {"direction": direction}
+    usual = min(DEFAULT_TILE, _LARGEST_RESULT // getattr(model.config, "scale", 1))
 
     def function(images: np.ndarray, on_tile: Any) -> np.ndarray:
-        side = tile or (DEFAULT_TILE if max(images.shape[1:3]) > 2 * DEFAULT_TILE else None)
+        side = tile or (usual if max(images.shape[1:3]) > 2 * usual else None)
         in_tiles = {"tile": side, "on_tile": on_tile} if side and "tile" in known else {}
         return method(images, **options, **{n: v for n, v in in_tiles.items() if n in known})
 

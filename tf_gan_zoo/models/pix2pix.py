@@ -248,14 +248,16 @@ class Pix2Pix(GAN):
         return np.concatenate([self._sample(images[i : i + 1], seed, i) for i in range(len(images))])
 
     def measure(self, examples: Mapping[str, np.ndarray]) -> dict[str, float]:
-        """Nearness to the targets, and that of the untranslated inputs as baseline."""
+        """Nearness to the targets; to be beaten: the untranslated inputs, the targets' mean colour."""
+        targets = examples["targets"]
         outputs = {"": self.translate(examples["inputs"])}
         if self.config.input_channels == self.config.channels:
             outputs["_baseline"] = examples["inputs"]
+        outputs["_mean_colour_baseline"] = np.broadcast_to(targets.mean((0, 1, 2)), targets.shape)
         results = {}
         for suffix, images in outputs.items():
-            results[f"ssim{suffix}"] = float(ssim(images, examples["targets"], 2.0).mean())
-            results[f"l1{suffix}"] = float(l1(images, examples["targets"]).mean())
+            results[f"ssim{suffix}"] = float(ssim(images, targets, 2.0).mean())
+            results[f"l1{suffix}"] = float(l1(images, targets).mean())
         return results
 
     def _sample(self, image: np.ndarray, seed: int, place: int) -> np.ndarray:
