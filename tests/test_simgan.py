@@ -68,11 +68,24 @@ def test_losses_are_sums_over_positions_and_pixels(model):
 def test_psi_chooses_what_is_compared():
     x, y = np.random.default_rng(0).normal(size=(2, 2, 6, 5, 3)).astype("float32")
     loss = {psi: float(tiny("simgan", psi=psi, channels=3).regularization_loss(x, y))
-            for psi in ("identity", "mean_color", "gradients")}  # fmt: skip
+            for psi in ("identity", "mean_color", "gradients", "blur")}  # fmt: skip
     assert loss["identity"] == pytest.approx(np.abs(x - y).sum((1, 2, 3)).mean(), rel=1e-5)
     assert loss["mean_color"] == pytest.approx(np.abs((x - y).mean(-1)).sum((1, 2)).mean(), rel=1e-5)
     edges = sum(np.abs(np.diff(x - y, axis=k)).sum((1, 2, 3)).mean() for k in (1, 2))
     assert loss["gradients"] == pytest.approx(edges, rel=1e-5)
+    assert loss["blur"] < loss["identity"] / 2
+
+
+def test_blurred_lines_may_move_but_not_vanish():
+    line = np.full((1, 12, 12, 1), -1, "float32")
+    line[0, 2:10, 6] = 1
+    moved, gone = np.roll(line, 1, axis=2), np.full_like(line, -1)
+    costs = {}
+    for psi in ("identity", "blur"):
+        model = tiny("simgan", psi=psi)
+        costs[psi] = [float(model.regularization_loss(line, other)) for other in (moved, gone)]
+    assert costs["identity"][0] == pytest.approx(2 * costs["identity"][1])
+    assert costs["blur"][0] < 0.5 * costs["blur"][1]
 
 
 def test_features_of_vgg_may_be_compared():
@@ -234,7 +247,8 @@ def test_measures_a_classifier_on_real_pictures(model):
     )
     examples = {"images_a": images, "images_b": np.clip(images + 0.1, -1, 1), "labels": labels}
     measured = model.measure(examples)
-    assert measured["accuracy_baseline"] == 1.0
+    assert measured["accuracy_baseline"] == measured["recognised_baseline"] == 1.0
+    assert 0 <= measured["recognised"] <= 1
     assert measured["change"] == pytest.approx(np.abs(model.refine(images) - images).mean(), rel=1e-5)
     assert set(model.measure({"images_a": images, "images_b": images})) == {"change"}
 

@@ -163,7 +163,7 @@ def sample_picture(
     """What `model` makes of fixed inputs, as one sheet.
 
     Args:
-        model: a model of the zoo, which has `generate`, `translate`, `upscale` or `refine`.
+        model: a model of the zoo, which has `generate`, `translate`, `upscale`, `refine` or `detect`.
         held_out: fields of a batch that the model was not trained on; models that turn pictures into
             pictures need it.
         count: samples of a model that needs no input.
@@ -183,6 +183,8 @@ def sample_picture(
         return _translation_picture(model, held_out)
     if hasattr(model, "refine"):
         return _refinement_picture(model, held_out)
+    if hasattr(model, "detect"):
+        return _detection_picture(model, held_out)
     return _upscaling_picture(model, held_out) if hasattr(model, "upscale") else None
 
 
@@ -205,7 +207,34 @@ def _translation_picture(model: Any, held_out: Mapping[str, np.ndarray]) -> np.n
 
 def _refinement_picture(model: Any, held_out: Mapping[str, np.ndarray]) -> np.ndarray:
     synthetic, real = held_out["images_a"], held_out["images_b"]
-    return strips({"synthetic": synthetic, "refined": model.refine(synthetic), "real": real})
+    columns = {"synthetic": synthetic, "refined": model.refine(synthetic), "real": real}
+    return strips({title: legible(pictures) for title, pictures in columns.items()})
+
+
+def _detection_picture(model: Any, held_out: Mapping[str, np.ndarray], least: int = 160) -> np.ndarray:
+    """Objects in boxes, green where they are named rightly; by plain features and by super-resolved ones."""
+    images, boxes, labels = (held_out[name][:4] for name in ("images", "boxes", "labels"))
+    tiles = legible(_tiles(images, (-1.0, 1.0)), least)
+    columns = {"objects": labels}
+    for title, super_resolve in (("plain", False), ("super-resolved", True)):
+        columns[title] = model.detect(images, boxes, super_resolve)["labels"]
+    drawn = {t: _boxed(tiles, boxes, found == labels, labels > 0) for t, found in columns.items()}
+    return strips(drawn, value_range=(0, 255))
+
+
+def _boxed(tiles: np.ndarray, boxes: np.ndarray, right: np.ndarray, shown: np.ndarray) -> np.ndarray:
+    """uint8 pictures with frames around the boxes (batch, boxes, 4) that are shown."""
+    results = []
+    for tile, *rows in zip(tiles, boxes, right, shown):
+        picture = Image.fromarray(tile)
+        draw = ImageDraw.Draw(picture)
+        for box, good, visible in zip(*rows):
+            top, left, bottom, other = box * np.tile(tile.shape[:2], 2)
+            if visible:
+                color = (60, 200, 60) if good else (240, 60, 60)
+                draw.rectangle((left, top, other, bottom), outline=color, width=2)
+        results.append(np.asarray(picture))
+    return np.stack(results)
 
 
 def _upscaling_picture(model: Any, held_out: Mapping[str, np.ndarray]) -> np.ndarray:
