@@ -83,7 +83,8 @@ def test_names_are_taken_once():
 LEVELS = [
     {"_quiet", "accumulation", "batch_spec", "chains", "random", "layers", "losses", "penalties", "schedules"}
     | {"cards", "config", "data", "fetch", "metrics", "npz", "optimizers", "published", "replicas", "tiling"},
-    {"networks", "conditional", "encoding", "endpoints", "fitting", "gan", "registry", "segments"},
+    {"networks", "conditional", "encoding", "endpoints", "fitting", "gan", "perceptual", "registry"}
+    | {"segments", "upscaling"},
     {"models"},
     {"weights", "distribution", "zoo", "callbacks", "pictures", "present", "latents"},
     {"train", "conversion", "evaluation", "evaluation_callback", "export"},
