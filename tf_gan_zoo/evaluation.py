@@ -31,14 +31,15 @@ from tf_gan_zoo.metrics.gather import Gathered, StatisticsCache
 CHUNK = 256
 #: Held-out examples that a model's own metrics get.
 NUM_EXAMPLES = 1000
-#: View -> (method, its input field, the field that the result is compared with).
+#: View -> (field that is converted, field that the result is compared with), and the methods that convert.
 _CONVERSIONS = {
-    "paired": ("translate", "inputs", "targets"),
-    "triplets": ("translate", "inputs", "targets"),
-    "unpaired": ("translate", "images_a", "images_b"),
-    "super_resolution": ("upscale", "low_resolution", "high_resolution"),
-    "refinement": ("refine", "images_a", "images_b"),
+    "paired": ("inputs", "targets"),
+    "triplets": ("inputs", "targets"),
+    "unpaired": ("images_a", "images_b"),
+    "super_resolution": ("low_resolution", "high_resolution"),
+    "refinement": ("images_a", "images_b"),
 }
+_METHODS = ("translate", "upscale", "refine")
 
 
 class EvaluationError(ValueError):
@@ -305,7 +306,7 @@ class _Data:
 
 
 def _open(model: GAN, ds: Any, split: str, needs: frozenset[str], num_real: int | None) -> _Data:
-    conversion = None if generates_pictures(model) else _CONVERSIONS.get(model.view)
+    conversion = None if generates_pictures(model) else _conversion(model)
     field = conversion[2] if conversion else next(iter(model.batch_spec))
     labelled = bool(needs & {"labels", "examples"}) or is_class_conditional(model)
     address, ordered, facts = None, not isinstance(ds, tf.data.Dataset), {"split": None}
@@ -328,6 +329,13 @@ def _open(model: GAN, ds: Any, split: str, needs: frozenset[str], num_real: int 
         conversion and conversion[:2], is_class_conditional(model) and "labels" in first, ordered, address,
         facts, num_real,
     )  # fmt: skip
+
+
+def _conversion(model: GAN) -> tuple[str, str, str] | None:
+    """(method, its input field, the field that the result is compared with) of a converting model."""
+    fields = _CONVERSIONS.get(model.view)
+    method = next((name for name in _METHODS if hasattr(model, name)), None)
+    return (method, *fields) if fields and method else None
 
 
 def _open_pipeline(model: GAN, address: Any, split: str, labelled: bool, required: bool) -> Pipeline:
@@ -409,7 +417,7 @@ def _check_needs(model: GAN, needs: frozenset[str], metrics: Sequence[registry.M
         EvaluationError: naming the metric.
     """
     pictures = [metric.name for metric in metrics if metric.needs - {"examples"}]
-    if pictures and not generates_pictures(model) and model.view not in _CONVERSIONS:
+    if pictures and not generates_pictures(model) and _conversion(model) is None:
         raise EvaluationError(f"{model.zoo_name} makes no pictures to compute {pictures[0]} of: use 'task'.")
     by_class = [metric.name for metric in metrics if "labels" in metric.needs]
     if by_class and not is_class_conditional(model):
