@@ -281,6 +281,9 @@ def test_accuracy_by_size():
     assert result["accuracy_medium"] == 0
     assert result["accuracy_large"] == 1
     assert result["iou_large"] == pytest.approx(1)
+    parts = pgan.parted_by_size(boxes, (100, 100), (15, 30))
+    np.testing.assert_array_equal(sum(parts.values()), 1)  # each box has one size
+    np.testing.assert_array_equal(parts["small"], [[True, False, False, True]])
 
 
 def test_what_cannot_work_is_refused():

@@ -408,7 +408,7 @@ class PerceptualGAN(GAN):
     @functools.cached_property
     def _super_resolver(self) -> keras.Model:
         """Images and boxes -> super-resolved features."""
-        images, boxes, _, features = self._region_features(super_resolve=True)
+        images, boxes, features = self._region_features(super_resolve=True)
         features = layers.Activation("linear", dtype="float32", name="features")(features)
         return keras.Model({"images": images, "boxes": boxes}, features, name="super_resolver")
 
@@ -423,7 +423,7 @@ class PerceptualGAN(GAN):
         return self._build_detector(super_resolve=False)
 
     def _build_detector(self, super_resolve: bool) -> keras.Model:
-        images, boxes, _, features = self._region_features(super_resolve)
+        images, boxes, features = self._region_features(super_resolve)
         logits, offsets = self.perception(RegionsToBatch()(features))
         scores = BatchToRegions(dtype="float32")([layers.Softmax(dtype="float32")(logits), boxes])
         scores = layers.Activation("linear", dtype="float32", name="scores")(scores)
@@ -431,13 +431,13 @@ class PerceptualGAN(GAN):
         refined = RefinedBoxes(dtype="float32", name="refined_boxes")([boxes, offsets, scores])
         return keras.Model({"images": images, "boxes": boxes}, [scores, refined], name="detector")
 
-    def _region_features(self, super_resolve: bool) -> tuple[Any, Any, Any, Any]:
-        """Inputs and features of the networks that other programs call."""
+    def _region_features(self, super_resolve: bool) -> tuple[Any, Any, Any]:
+        """Images, boxes and the regions' features, for the networks that other programs call."""
         images = keras.Input((None, None, self.config.channels), name="images")
         boxes = keras.Input((None, 4), name="boxes")
         low, high = self.backbone(images)
         features = RoIAlign(self.config.roi_size)([high, boxes])
-        return images, boxes, low, self.generator([low, boxes, features]) if super_resolve else features
+        return images, boxes, self.generator([low, boxes, features]) if super_resolve else features
 
     def example_inputs(
         self, endpoint: Endpoint, count: int, sizes: Mapping[str, tuple[int, int]], seed: int = 0
@@ -541,17 +541,27 @@ def accuracy_by_size(
     Returns:
         accuracy_small, accuracy_medium, accuracy_large and iou_* of the sizes that there are.
     """
-    sizes = np.asarray(side_in_pixels(ordered_corners(boxes), image_size))
-    bounds = {"small": (0, limits[0]), "medium": limits, "large": (limits[1], np.inf)}
     overlaps = np.asarray(iou(found["boxes"], ordered_corners(boxes)))
     overlaps = np.diagonal(overlaps, axis1=1, axis2=2)
     results = {}
-    for name, (low, high) in bounds.items():
-        chosen = (labels > 0) & (sizes >= low) & (sizes < high)
+    for name, of_this_size in parted_by_size(boxes, image_size, limits).items():
+        chosen = of_this_size & (labels > 0)
         if chosen.any():
             results[f"accuracy_{name}"] = float((found["labels"] == labels)[chosen].mean())
             results[f"iou_{name}"] = float(overlaps[chosen].mean())
     return results
+
+
+def parted_by_size(
+    boxes: np.ndarray, image_size: tuple[int, int], limits: tuple[float, float]
+) -> dict[str, np.ndarray]:
+    """Which boxes (batch, regions, 4) are small, medium and large: booleans (batch, regions).
+
+    Arguments as for `accuracy_by_size`; TT100K's limits are (32, 96).
+    """
+    sizes = np.asarray(side_in_pixels(ordered_corners(boxes), image_size))
+    bounds = {"small": (0, limits[0]), "medium": limits, "large": (limits[1], np.inf)}
+    return {name: (sizes >= low) & (sizes < high) for name, (low, high) in bounds.items()}
 
 
 # -------------------------------------------------------------------- losses
