@@ -31,6 +31,10 @@ PAPER_COUNTS = {
     "wgan": {"generator": 3_576_704, "discriminator": 2_765_568},
     "wgan_gp": {"generator": 1_204_483, "discriminator": 1_053_825},
     "seqgan": {"generator": 333_320, "discriminator": 7_045_402},
+    "caae": {
+        "encoder": 18_234_034, "generator": 18_473_635,
+        "discriminator": 8_669_137, "latent_discriminator": 6_001,
+    },
     "midinet": {"generator": 530_625, "discriminator": 312_703},
     "acgan": {"generator": 12_737_859, "discriminator": 3_016_555},
     "bingan": {"generator": 4_933_382, "discriminator": 1_411_140},
@@ -295,5 +299,6 @@ def test_int8_file_takes_and_gives_uint8_pictures(name, tmp_path):
 
 
 def example_inputs(model, endpoint, count):
-    sizes = {n: (16, 16) for n in endpoint.input_names if n in endpoint.pictures}
+    pictures = [tensor for tensor in endpoint.network.inputs if tensor.name in endpoint.pictures]
+    sizes = {tensor.name: tuple(side or 16 for side in tensor.shape[1:3]) for tensor in pictures}
     return {n: np.asarray(v) for n, v in model.example_inputs(endpoint, count, sizes, seed=3).items()}

@@ -6,6 +6,7 @@ order of examples, `images.py` how pictures are decoded; each source has a file 
 """
 
 from tf_gan_zoo.data import (
+    aged,
     arrays,
     clutter,
     detection,
@@ -38,6 +39,7 @@ __all__ = [
     "Pipeline",
     "Request",
     "Source",
+    "aged",
     "arrays",
     "clutter",
     "detection",

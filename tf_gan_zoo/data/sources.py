@@ -21,6 +21,7 @@ VIEWS = {
     "detection": ("images", "boxes", "labels"),
     "melodies": ("bars", "previous_bars", "chords"),
     "sequences": ("tokens",),
+    "ages": ("images", "ages", "labels"),
 }
 """Each view of a data set and the fields of its batches."""
 

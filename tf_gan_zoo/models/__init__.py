@@ -7,6 +7,7 @@ from tf_gan_zoo.models.bigan import BiGAN
 from tf_gan_zoo.models.biggan import BigGAN
 from tf_gan_zoo.models.bingan import BinGAN
 from tf_gan_zoo.models.bre_gan import BREGAN
+from tf_gan_zoo.models.caae import CAAE
 from tf_gan_zoo.models.cgan import CGAN
 from tf_gan_zoo.models.cyclegan import CycleGAN
 from tf_gan_zoo.models.dcgan import DCGAN
@@ -35,8 +36,8 @@ from tf_gan_zoo.models.wgan import WGAN
 from tf_gan_zoo.models.wgan_gp import WGANGP
 
 __all__ = [
-    "ACGAN", "ALI", "BEGAN", "BREGAN", "BiGAN", "BigGAN", "BinGAN", "CGAN", "CycleGAN", "DCGAN",
-    "DiscoGAN", "EnhanceNet", "FGAN", "ImprovedGAN", "InfoGAN", "LAPGAN", "LSGAN", "MidiNet", "OriginalGAN", "PPGN",
-    "PerceptualGAN", "Pix2Pix", "PixelDTGAN", "ProGAN", "SAGAN", "SNGAN", "SRGAN", "SeqGAN", "SimGAN",
-    "VAE", "VAEGAN", "WGAN", "WGANGP",
+    "ACGAN", "ALI", "BEGAN", "BREGAN", "BiGAN", "BigGAN", "BinGAN", "CAAE", "CGAN", "CycleGAN", "DCGAN",
+    "DiscoGAN", "EnhanceNet", "FGAN", "ImprovedGAN", "InfoGAN", "LAPGAN", "LSGAN", "MidiNet",
+    "OriginalGAN", "PPGN", "PerceptualGAN", "Pix2Pix", "PixelDTGAN", "ProGAN", "SAGAN", "SNGAN", "SRGAN",
+    "SeqGAN", "SimGAN", "VAE", "VAEGAN", "WGAN", "WGANGP",
 ]  # fmt: skip
