@@ -52,16 +52,24 @@ class Variant:
     Attributes:
         label: its name in the papers.
         recipe: the run that it starts from.
-        overrides: of the recipe's config; None for what the recipe's first phase has left.
+        overrides: of the recipe's config; None if nothing is trained.
+        weights: where to start, in the recipe's run folder: what its first phase has left, or its end.
     """
 
     label: str
     recipe: str
     overrides: Mapping[str, Any] | None = field(default_factory=dict)
+    weights: str = ""
 
-    @property
-    def phase(self) -> str:
-        return {"srgan.emoji": "srresnet", "enhancenet.emoji": "enet_e"}[self.recipe]
+    def start(self, runs: Path) -> Path:
+        first = {"srgan.emoji": "srresnet", "enhancenet.emoji": "enet_e"}[self.recipe]
+        return runs / self.recipe / (self.weights or f"checkpoints/{first}.weights.h5")
+
+    def further_steps(self, steps: int) -> int:
+        """Steps after the first phase, if each variant that is trained here gets `steps`."""
+        config = zoo.zoo.resolve(self.recipe)[1]
+        own = config.total_steps - config.pretrain_steps if self.weights else 0
+        return own if self.overrides is None else steps
 
 
 def srgan(label: str, **overrides: Any) -> Variant:
@@ -82,8 +90,10 @@ VARIANTS = {
     ),
     "srgan_vgg22": srgan("SRGAN-VGG22", content_loss="vgg22", content_scale=0.5),
     "srgan_vgg54": srgan("SRGAN-VGG54", content_loss="vgg54", content_scale=1.0),
+    "srgan_published": Variant("SRGAN-MSE, published", "srgan.emoji", None, "model.weights.h5"),
     "enet_e": Variant("ENet-E", "enhancenet.emoji", None),
     **{f"enet_{losses.lower()}": enhancenet(losses) for losses in ("P", "EA", "PA", "EAT", "PAT")},
+    "enet_published": Variant("ENet-PAT, published", "enhancenet.emoji", None, "model.weights.h5"),
 }
 
 
@@ -96,9 +106,9 @@ def run(key: str, steps: int, runs: Path, records: Path) -> None:
     if path.is_file():
         show(f"{path.name} is there")
         return
-    start = runs / variant.recipe / "checkpoints" / f"{variant.phase}.weights.h5"
+    start = variant.start(runs)
     if not start.is_file():
-        first = f"tf-gan-zoo train {variant.recipe} --out {start.parents[1]}"
+        first = f"tf-gan-zoo train {variant.recipe} --out {runs / variant.recipe}"
         raise SystemExit(f"{start} is missing. Train its recipe first: {first}")
     if variant.overrides is None:
         model = zoo.get(variant.recipe, weights=start)
@@ -136,7 +146,7 @@ def make_record(key: str, steps: int, numbers: Mapping[str, float]) -> dict[str,
         "variant": key,
         "recipe": variant.recipe,
         "settings": dict(variant.overrides or {}),
-        "steps": steps if variant.overrides is not None else 0,
+        "steps": variant.further_steps(steps),
         "features": describe_weights("emoji"),
         "metrics": dict(numbers),
         "command": f"python scripts/{Path(__file__).name} --only {key} --steps {steps}",
@@ -177,16 +187,15 @@ def report(records: Path, docs: Path) -> None:
 
 
 def markdown(found: Mapping[str, Mapping[str, Any]]) -> str:
-    trained = [record for record in found.values() if record["steps"]]
-    steps = sorted({record["steps"] for record in trained})
+    steps = sorted({r["steps"] for key, r in found.items() if r["steps"] and VARIANTS[key].overrides})
     machine = next(record for record in found.values() if "machine" in record)["machine"]
     head = [
         "# One start, many losses: super-resolution", "",
         f"Emoji from 16x16 to 64x64, {found['bicubic']['examples']} pictures of the test split. All variants "
         "of a model start from the same network, trained on the squared error (the recipes `srgan.emoji` and "
-        f"`enhancenet.emoji`), and get {' or '.join(map(str, steps))} further steps; one run each, on "
-        f"{machine['cpu']}, {machine['cores']} cores. So short a training ranks losses by their first "
-        "effect; small differences mean nothing.", "",
+        f"`enhancenet.emoji`), and get {' or '.join(map(str, steps))} further steps, those of the published "
+        f"recipes more; one run each, on {machine['cpu']}, {machine['cores']} cores. So short a training "
+        "ranks losses by their first effect; small differences mean nothing.", "",
         "Perceptual losses compare features of the zoo's own narrow VGG19, trained on emoji, not ImageNet's. "
         "The perceptual distance takes features that no loss has seen (the packaged classifier of letters, "
         "on each colour); the distance in the losses' features favours what was trained on them. Y is the "
@@ -212,11 +221,12 @@ def label(key: str) -> str:
 
 
 def verdicts(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Which variant of each model is best by which number, and whether the papers say so."""
+    """Which variant of each model is best by which number after the same steps, and what the papers say."""
     expected = {"srgan.emoji": ("srresnet", "srgan_vgg54"), "enhancenet.emoji": ("enet_e", "enet_pat")}
     lines = []
     for recipe, names in expected.items():
-        own = {k: r["metrics"] for k, r in found.items() if k in VARIANTS and VARIANTS[k].recipe == recipe}
+        compared = [key for key, v in VARIANTS.items() if v.recipe == recipe and not v.weights]
+        own = {key: found[key]["metrics"] for key in compared if key in found}
         if not set(names) < set(own):
             continue
         sharpest = max(own, key=lambda key: own[key]["psnr"])
