@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_gan_zoo import metrics
+from tf_gan_zoo import cards, metrics
 from tf_gan_zoo.metrics import classifier
 from tf_gan_zoo.networks import vgg
 from tf_gan_zoo.networks.vgg import FeatureWeightsError, VGG19Features
@@ -38,6 +38,11 @@ def test_packaged_weights_are_read_as_far_as_they_are_needed():
     assert "not the ImageNet weights" in described
     assert "random" in vgg.describe_weights(None)
     assert vgg.describe_weights("/a/b/mine.h5") == "VGG19 weights from the file mine.h5"
+
+
+def test_model_cards_name_the_features():
+    notes = {"features": vgg.describe_weights(None)}
+    assert "Features: a VGG19 with random weights" in cards.training_section({"notes": notes})
 
 
 def test_own_narrow_weights_by_path(tmp_path):
