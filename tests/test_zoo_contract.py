@@ -81,15 +81,17 @@ def test_parameter_counts_equal_the_papers(name):
 def test_fit_takes_dicts_tuples_tensors_and_arrays(name):
     model = tiny(name)
     required = [field for field in model.batch_spec.values() if not field.optional]
-    forms = [dict, tuple, *(["tensor"] if len(required) == 1 else [])]
-    for form in forms:
-        history = model.fit(make_dataset(model, steps=2, form=form), verbose=0).history
-        assert set(model.log_names) <= set(history)
-        assert all(np.isfinite(values).all() for values in history.values())
-    assert int(model.step.numpy()) == 2 * len(forms)
-    arrays = make_fields(model, 4 * model.batches_per_step)
-    model.fit(arrays, batch_size=4, verbose=0)
-    assert int(model.step.numpy()) == 2 * len(forms) + 1
+    others = [tuple, *(["tensor"] if len(required) == 1 else [])]
+    for form in others:
+        fit_eagerly(model, make_dataset(model, steps=2, form=form))
+    model.fit(make_fields(model, 4 * model.batches_per_step), batch_size=4, verbose=0)
+    assert int(model.step.numpy()) == 2 * len(others) + 1
+    model.run_eagerly = False  # once as a graph, which takes most models seconds to trace
+    model.make_train_function(force=True)
+    history = model.fit(make_dataset(model, steps=2), verbose=0).history
+    assert set(model.log_names) <= set(history)
+    assert all(np.isfinite(values).all() for values in history.values())
+    assert int(model.step.numpy()) == 2 * len(others) + 3
 
 
 @pytest.mark.parametrize("name", MODELS)
