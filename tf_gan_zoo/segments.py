@@ -44,7 +44,7 @@ def run_in_tiles(
         network: a fully convolutional Functional model with one input and one output. Layers that look at
             the whole picture are those with a method `scale_and_offset(mean, variance)`.
         images: (batch, height, width, channels), taken one by one; sides as the network needs them.
-        tile: side of the tiles in pixels of the maps that a segment begins with.
+        tile: side of the tiles, in pixels of the pictures; fewer of a smaller map.
         on_tile: called after each tile with the number of tiles done and that of all.
 
     Returns:
@@ -181,14 +181,15 @@ class _Plan:
 
 def _plans(segments: Sequence[_Segment], shapes: dict[int, tuple[int, ...]], tile: int) -> list[_Plan]:
     """One plan per segment, from the shape of the picture on."""
-    plans = []
+    plans, height = [], next(iter(shapes.values()))[1]
     for segment in segments:
         specs = {id(t): keras.KerasTensor(shapes[id(t)]) for t in segment.inputs}
         for node in segment.nodes:
             arguments, keywords = node.arguments.fill_in(specs)
             specs[id(node.outputs[0])] = node.operation.compute_output_spec(*arguments, **keywords)
         shapes[segment.name] = specs[id(segment.output)].shape
-        plans.append(_plan(segment, specs, shapes[id(segment.inputs[0])][1:3], tile))
+        size = shapes[id(segment.inputs[0])][1:3]
+        plans.append(_plan(segment, specs, size, math.ceil(tile * size[0] / height)))
     return plans
 
 
