@@ -158,6 +158,9 @@ def test_results_lie_beside_pictures_and_are_no_pictures_of_the_next_run(tmp_pat
     assert [o.status for o in again] == ["exists", "exists"]
     assert [o.target.stat().st_mtime_ns for o in again] == times
     assert [o.status for o in convert_all(tmp_path, overwrite=True)] == ["written", "written"]
+    every = sorted(tmp_path.glob("*.*g"))  # as a shell names them
+    assert [file.name for file in pictures.find_sources(every, "_new")] == ["a.png", "b.jpg"]
+    assert pictures.find_sources([tmp_path / "a_new.png"], "_new") == [tmp_path / "a_new.png"]
 
 
 def test_a_picture_is_replaced_only_when_told(tmp_path):
@@ -296,7 +299,7 @@ def test_translation_keeps_the_own_size_of_a_picture(name, unit, tmp_path):
     assert load(outcome.target).shape == (25, 16, 3)
 
 
-def test_directions_and_tiles_reach_the_model(tmp_path):
+def test_directions_and_tiles_reach_the_model(tmp_path, monkeypatch):
     model, counts = tiny("cyclegan"), []
     path = save(tmp_path / "a.png", noise(32, 32, 3))
     there, back, tiled = (
@@ -309,6 +312,12 @@ def test_directions_and_tiles_reach_the_model(tmp_path):
     assert np.abs(there.astype(int) - back).max() > 0
     np.testing.assert_allclose(tiled, there, atol=1)
     assert counts[-1][0] == counts[-1][1] > 1
+    monkeypatch.setattr(conversion, "DEFAULT_TILE", 8)  # so that this picture is a large one
+    counts.clear()
+    options = {"suffix": "_large", "on_tile": lambda *count: counts.append(count)}
+    (outcome,) = conversion.convert_files(model, "translate", [path], **options)
+    np.testing.assert_allclose(load(outcome.target), there, atol=1)
+    assert len(counts) > 1
     with pytest.raises(ValueError, match="no directions"):
         conversion.make_conversion(Refiner(), "refine", direction="b_to_a")
     with pytest.raises(ValueError, match="one piece"):

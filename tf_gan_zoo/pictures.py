@@ -265,18 +265,15 @@ def find_sources(sources: Iterable[str | Path], suffix: str = "") -> list[Path]:
 
     Args:
         sources: as for `picture_files`.
-        suffix: of results; results of pictures in the same folder or pattern are left out, so that a
-            second run does not take them for new pictures.
+        suffix: of results; a result is left out if its picture is among the sources, too, so that a second
+            run does not take it for a new picture.
 
     Raises:
         PictureError: for a source without pictures.
     """
-    chosen: dict[Path, None] = {}
-    for source in sources:
-        found = picture_files(source)
-        known = {(file.parent, file.stem) for file in found}
-        chosen.update((file, None) for file in found if not _is_result(file, suffix, known))
-    return list(chosen)
+    found = dict.fromkeys(file for source in sources for file in picture_files(source))
+    known = {(file.parent, file.stem) for file in found}
+    return [file for file in found if not _is_result(file, suffix, known)]
 
 
 def _is_result(file: Path, suffix: str, known: set[tuple[Path, str]]) -> bool:
