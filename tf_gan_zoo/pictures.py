@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import glob
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -302,9 +303,10 @@ def name_targets(files: Sequence[Path], suffix: str, out: str | Path | None = No
         common = os.path.commonpath([os.path.abspath(folder) for folder in folders])
         folders = [Path(out) / os.path.relpath(os.path.abspath(folder), common) for folder in folders]
     plain = [folder / f"{file.stem}{suffix}.png" for folder, file in zip(folders, files)]
+    count = Counter(plain)
     # "a.jpg" beside "a.png": both keep their endings, or one result would replace the other.
     return [
-        target if plain.count(target) == 1 else target.with_name(f"{file.stem}_{file.suffix[1:]}{suffix}.png")
+        target if count[target] == 1 else target.with_name(f"{file.stem}_{file.suffix[1:]}{suffix}.png")
         for target, file in zip(plain, files)
     ]
 

@@ -27,6 +27,7 @@ from tf_gan_zoo import tiling
 
 #: Rows that are normalised at a time.
 _ROWS = 64
+#: Network -> its segments.
 _NETWORKS: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
 
