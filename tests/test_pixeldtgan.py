@@ -89,6 +89,15 @@ def test_variants_of_the_paper():
             assert logs["c_loss"] == pytest.approx(cross_entropy(fake_logits, 1), rel=1e-5)
 
 
+def test_squared_error_is_added_on_demand(model):
+    fields = make_fields(model, 4)
+    plain, with_mse = (
+        {k: float(v) for k, v in tiny("pixeldtgan", **options).test_step(fields).items()}
+        for options in ({}, {"mse_weight": 3.0})
+    )
+    assert with_mse["c_loss"] == pytest.approx(plain["c_loss"] + 3 * plain["mse"], rel=1e-5)
+
+
 def test_without_negatives_two_kinds_share_the_loss():
     model = tiny("pixeldtgan", variant="rf_dd_no_neg")
     fields = make_fields(model, 4)

@@ -6,9 +6,9 @@ For a source s, its associated target t+ and an irrelevant target t-, with the c
     D_A minimises  -1/3 [log D_A(s, t+) + log(1 - D_A(s, t-)) + log(1 - D_A(s, C(s)))]   does it belong to s?
     C minimises    -1/2 [log D_R(C(s)) + log D_A(s, C(s))]
 
-No pixels are compared: a target can be right in many ways. D_A, which sees both pictures, is what ties the
-result to its source; irrelevant targets teach it that looking real is not enough. C squeezes the source
-through a code of 64 numbers, so it has to keep what the thing is and not where it stands.
+No pixels are compared, unless one gives `mse_weight`: a target can be right in many ways. D_A, which sees both
+pictures, is what ties the result to its source; irrelevant targets teach it that looking real is not enough.
+C squeezes the source through a code of 64 numbers, so it has to keep what the thing is, not where it stands.
 
 `variant` names the paper's comparisons:
 
@@ -44,6 +44,7 @@ from tf_gan_zoo.config import (
     ConfigError,
     Fraction,
     ImageSize,
+    NonNegativeFloat,
     PositiveFloat,
     PositiveInt,
     height_width,
@@ -68,6 +69,8 @@ class PixelDTGANConfig(Config):
         code_size: numbers that the converter's decoder gets to know of a source.
         kernel_size: of all convolutions but those between map and code.
         variant: "rf_dd", or a comparison (see the module).
+        mse_weight: of the squared error to the targets, which is added to C's adversarial terms; the paper
+            has none, but with few pictures and little time it tells C sooner what belongs to what.
         optimizer: "adam" with beta_1, or "sgd" with that momentum.
         final_epochs: last epochs, at a tenth of the learning rate.
     """
@@ -85,6 +88,7 @@ class PixelDTGANConfig(Config):
     code_size: PositiveInt = 64
     kernel_size: PositiveInt = 5
     variant: Literal["rf_dd", "rf_dd_no_neg", "rf", "mse"] = "rf_dd"
+    mse_weight: NonNegativeFloat = 0.0
     optimizer: Literal["adam", "sgd"] = "adam"
     learning_rate: PositiveFloat = 2e-4
     beta_1: Fraction = 0.5
@@ -133,8 +137,8 @@ class PixelDTGAN(GAN):
 
     A training batch also has `irrelevant` targets, each of another product than its row's; the variants
     without them take batches that lack them. Logs the losses of D_R (d_loss), of D_A (domain_loss) and of C
-    (c_loss), as they are minimised, and the mean squared error to the targets (mse), which only the variant
-    "mse" is trained on.
+    (c_loss), as they are minimised, and the mean squared error to the targets (mse), which C is trained on in
+    the variant "mse" and with an `mse_weight` only.
     """
 
     config_cls = PixelDTGANConfig
@@ -237,7 +241,8 @@ class PixelDTGAN(GAN):
         if self.config.variant == "mse":
             return mse, mse
         logits = [self._judge(player, batch["inputs"], fake, training) for player in self._judges]
-        return tf.add_n([non_saturating_generator_loss(x) for x in logits]) / len(logits), mse
+        adversarial = tf.add_n([non_saturating_generator_loss(x) for x in logits]) / len(logits)
+        return adversarial + self.config.mse_weight * mse, mse
 
     def _judge(self, player: str, inputs: tf.Tensor, images: tf.Tensor, training: bool) -> tf.Tensor:
         seen = images if player == "discriminator" else {"inputs": inputs, "images": images}
