@@ -6,9 +6,9 @@ For a source s, its associated target t+ and an irrelevant target t-, with the c
     D_A minimises  -1/3 [log D_A(s, t+) + log(1 - D_A(s, t-)) + log(1 - D_A(s, C(s)))]   does it belong to s?
     C minimises    -1/2 [log D_R(C(s)) + log D_A(s, C(s))]
 
-No pixels are compared, unless one gives `mse_weight`: a target can be right in many ways. D_A, which sees both
-pictures, is what ties the result to its source; irrelevant targets teach it that looking real is not enough.
-C squeezes the source through a code of 64 numbers, so it has to keep what the thing is, not where it stands.
+No pixels are compared (unless one gives `mse_weight`): a target can be right in many ways. D_A sees both
+pictures and is what ties the result to its source; irrelevant targets teach it that looking real is not
+enough. C squeezes the source through a code of 64 numbers: it has to keep what the thing is, not where it is.
 
 `variant` names the paper's comparisons:
 
