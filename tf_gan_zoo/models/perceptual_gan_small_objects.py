@@ -782,10 +782,10 @@ def _vgg_cnn_m(config: PerceptualGANConfig, channels: int) -> keras.Model:
 
 
 def _small(config: PerceptualGANConfig, channels: int) -> keras.Model:
-    """Four convolutions, stride 8 in the end; ours, for small pictures."""
+    """Five convolutions, stride 16 in the end as VGG_CNN_M's; ours, for small pictures."""
     x = images = keras.Input((None, None, channels))
     maps = []
-    for factor, stride in ((1, 1), (2, 2), (4, 2), (4, 2)):
+    for factor, stride in ((1, 1), (2, 2), (4, 2), (4, 2), (4, 2)):
         x = layers.Conv2D(config.width * factor, 3, stride, padding="same", activation="relu")(x)
         maps.append(x)
     return _with_weights(keras.Model(images, [maps[0], x], name="small"), config)
