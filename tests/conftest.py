@@ -33,7 +33,11 @@ def make_fields(model, count, seed=0):
     rng, fields = np.random.default_rng(seed), {}
     for name, field in model.batch_spec.items():
         shape = (count, *(side or 32 for side in field.shape))
-        low, high = field.value_range or (0, 1)
+        if field.dtype == "string":
+            words = np.array(["red", "blue", "heart", "car"], object)
+            fields[name] = np.array([" ".join(rng.choice(words, 3)).encode() for _ in range(count)], object)
+            continue
+        low, high = field.value_range or (0, 1 if field.dtype == "float32" else 3)
         draw = rng.uniform if field.dtype == "float32" else rng.integers
         values = draw(low, high, shape)
         fields[name] = values.astype(field.dtype)

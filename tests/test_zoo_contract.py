@@ -35,6 +35,10 @@ PAPER_COUNTS = {
         "encoder": 18_234_034, "generator": 18_473_635,
         "discriminator": 8_669_137, "latent_discriminator": 6_001,
     },
+    "gan_cls": {
+        "generator": 18_905_472, "discriminator": 4_030_080,
+        "text_encoder": 1_814_144, "style_encoder": 4_380_928,
+    },
     "midinet": {"generator": 530_625, "discriminator": 312_703},
     "acgan": {"generator": 12_737_859, "discriminator": 3_016_555},
     "bingan": {"generator": 4_933_382, "discriminator": 1_411_140},

@@ -24,7 +24,7 @@ class Field:
     Attributes:
         shape: shape of one example, without the batch axis; None where any size will do.
         value_range: smallest and largest value, or None.
-        dtype: "float32" or "int32"; other floats (or integers) are cast.
+        dtype: "float32", "int32" or "string"; other floats (or integers) are cast.
         multiple_of: height and width must be multiples of this number of pixels.
         optional: a batch may come without it.
     """
@@ -110,7 +110,8 @@ class BatchSpec(dict[str, Field]):
 
     def _check_dtype(self, name: str, dtype: tf.DType) -> None:
         expected = self[name].dtype
-        fits = dtype.is_floating if expected == "float32" else dtype.is_integer
+        kinds = {"float32": dtype.is_floating, "int32": dtype.is_integer, "string": dtype == tf.string}
+        fits = kinds[expected]
         if not fits:
             raise BatchError(self._text(name, f"dtype {dtype.name}", self._dtype_hint(name, dtype)))
 
@@ -118,6 +119,8 @@ class BatchSpec(dict[str, Field]):
         if dtype == tf.uint8 and self[name].value_range:
             rescale = _rescaling("tf.cast(x, tf.float32)", self[name].value_range)
             return f"Scale it: {rescale}, or use zoo.load_dataset, which does."
+        if "string" in (dtype, self[name].dtype):
+            return "Take another field, or another view of the data set."
         return f"Cast it: tf.cast(x, tf.{self[name].dtype})."
 
     def _check_shape(self, name: str, shape: list[int | None]) -> None:

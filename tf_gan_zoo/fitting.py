@@ -98,7 +98,8 @@ def _from_arrays(model: GAN, arrays: Any, batch_size: int | None, shuffle: bool)
     if len(set(sizes.values())) > 1:
         raise BatchError(f"All arrays must have the same number of examples, got {sizes}.")
     count = next(iter(sizes.values()))
-    fields = {n: v.astype(model.batch_spec[n].dtype, copy=False) for n, v in fields.items()}
+    dtypes = {n: object if f.dtype == "string" else f.dtype for n, f in model.batch_spec.items()}
+    fields = {n: v.astype(dtypes[n], copy=False) for n, v in fields.items()}
     dataset = tf.data.Dataset.from_tensor_slices(fields)
     if shuffle:
         dataset = dataset.shuffle(count, seed=model.config.seed, reshuffle_each_iteration=True)

@@ -398,7 +398,10 @@ class GAN(keras.Model):
     def named(self, data: Any) -> NamedBatch:
         """A batch as Keras hands it over -> its named fields, in the dtypes of `batch_spec`."""
         fields = self.batch_spec.name_fields(data)
-        return NamedBatch({n: tf.cast(v, self.batch_spec[n].dtype) for n, v in fields.items()})
+        spec = self.batch_spec
+        return NamedBatch(
+            {n: v if spec[n].dtype == "string" else tf.cast(v, spec[n].dtype) for n, v in fields.items()}
+        )
 
     def split_batch(self, batch: NamedBatch) -> list[NamedBatch]:
         """The `batches_per_step` batches that `fit` grouped (example-major, so replicas share each)."""

@@ -24,6 +24,15 @@ def gather(value: tf.Tensor) -> tf.Tensor:
     return tf.reshape(context.all_reduce("SUM", placed), (-1, *value.shape[1:]))
 
 
+def rolled(value: tf.Tensor) -> tf.Tensor:
+    """Each example's neighbour in the global batch: (batch, ...), the last one's is the first."""
+    everything = tf.roll(gather(value), -1, axis=0)
+    if count() == 1:
+        return everything
+    first = tf.distribute.get_replica_context().replica_id_in_sync_group * tf.shape(value)[0]
+    return everything[first : first + tf.shape(value)[0]]
+
+
 def masked_mean(values: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
     """This replica's share of the mean over the examples that a mask picks; 0 if it picks none.
 

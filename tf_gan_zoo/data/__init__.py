@@ -8,6 +8,7 @@ order of examples, `images.py` how pictures are decoded; each source has a file 
 from tf_gan_zoo.data import (
     aged,
     arrays,
+    captions,
     clutter,
     detection,
     digits,
@@ -41,6 +42,7 @@ __all__ = [
     "Source",
     "aged",
     "arrays",
+    "captions",
     "clutter",
     "detection",
     "digits",

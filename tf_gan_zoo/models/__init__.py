@@ -15,6 +15,7 @@ from tf_gan_zoo.models.discogan import DiscoGAN
 from tf_gan_zoo.models.enhancenet import EnhanceNet
 from tf_gan_zoo.models.fgan import FGAN
 from tf_gan_zoo.models.gan import OriginalGAN
+from tf_gan_zoo.models.gan_cls import GANCLS
 from tf_gan_zoo.models.improved_gan import ImprovedGAN
 from tf_gan_zoo.models.infogan import InfoGAN
 from tf_gan_zoo.models.lapgan import LAPGAN
@@ -37,7 +38,7 @@ from tf_gan_zoo.models.wgan_gp import WGANGP
 
 __all__ = [
     "ACGAN", "ALI", "BEGAN", "BREGAN", "BiGAN", "BigGAN", "BinGAN", "CAAE", "CGAN", "CycleGAN", "DCGAN",
-    "DiscoGAN", "EnhanceNet", "FGAN", "ImprovedGAN", "InfoGAN", "LAPGAN", "LSGAN", "MidiNet",
+    "DiscoGAN", "EnhanceNet", "FGAN", "GANCLS", "ImprovedGAN", "InfoGAN", "LAPGAN", "LSGAN", "MidiNet",
     "OriginalGAN", "PPGN", "PerceptualGAN", "Pix2Pix", "PixelDTGAN", "ProGAN", "SAGAN", "SNGAN", "SRGAN",
     "SeqGAN", "SimGAN", "VAE", "VAEGAN", "WGAN", "WGANGP",
 ]  # fmt: skip

@@ -1,0 +1,194 @@
+"""GAN-CLS's claims: hinge and matching loss by hand, the text network's letters, mixed texts, styles."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import make_fields, tiny
+from PIL import Image
+
+import tf_gan_zoo as zoo
+from tf_gan_zoo.batch_spec import BatchError
+from tf_gan_zoo.config import ConfigError
+from tf_gan_zoo.data import DatasetError
+from tf_gan_zoo.models import gan_cls
+from tf_gan_zoo.models.gan_cls import ALPHABET, NUM_CHARACTERS, GANCLSConfig
+
+
+@pytest.fixture(scope="module")
+def model():
+    return tiny("gan_cls")
+
+
+def tensors(fields):
+    return {name: tf.constant(value) for name, value in fields.items()}
+
+
+# -------------------------------------------------------------------- texts
+
+
+def test_letters_have_their_places():
+    assert len(ALPHABET) == 70
+    places = gan_cls.characters_of(tf.constant(["Az 9-", "é", "b" * 300])).numpy()
+    assert places.shape == (3, NUM_CHARACTERS)
+    assert places[0, :6].tolist() == [0, 25, 69, 35, 59, 70]  # the hyphen's later place; the end
+    assert places[1, :3].tolist() == [70, 70, 70]
+    assert (places[2] == 1).all()
+    codes = gan_cls.CharacterCode()(places[:1]).numpy()[0]
+    assert codes.shape == (NUM_CHARACTERS, 70)
+    assert codes.sum(axis=1)[:6].tolist() == [1, 1, 1, 1, 1, 0]
+
+
+def test_text_network_has_the_papers_size_and_a_state():
+    network = gan_cls.build_text_encoder(GANCLSConfig())
+    assert network.count_params() == 1_814_144
+    a, b = tiny("gan_cls", text_width=64).encode_text(["abc", "acb"]).numpy()  # the order counts
+    assert np.abs(a - b).max() > 0.1 * np.abs(a).max()
+
+
+def test_structured_hinge_against_loops():
+    rng = np.random.default_rng(0)
+    v, t = rng.normal(0, 1, (2, 5, 3)).astype("float32")
+    labels = np.array([0, 1, 0, 2, 3])
+    total = 0.0
+    for i in range(5):
+        for j in range(5):
+            if labels[i] != labels[j]:
+                total += max(0, 1 + v[i] @ t[j] - v[i] @ t[i]) + max(0, 1 + t[i] @ v[j] - t[i] @ v[i])
+    np.testing.assert_allclose(gan_cls.structured_hinge(v, t, labels), total / 25, rtol=1e-5)
+
+
+# -------------------------------------------------------------------- losses
+
+
+def test_discriminator_loss_against_numpy(model):
+    fields = make_fields(model, 4)
+    fields["labels"] = np.array([0, 0, 1, 1], "int32")
+    batch, text = tensors(fields), model.embed(tf.constant(fields["captions"]))
+    fakes = model._pictures("x", text, training=False)
+
+    def probability(images):
+        return model.match_score(images, list(fields["captions"])).astype("float64")
+
+    rolled = np.roll(fields["images"], -1, axis=0)
+    other_class = np.array([False, True, False, True])
+    real, wrong, fake = (probability(x) for x in (fields["images"], rolled, np.asarray(fakes)))
+    negative = np.log(1 - wrong)[other_class].mean() + np.log(1 - fake).mean()
+    expected = -np.log(real).mean() - 0.5 * negative
+    np.testing.assert_allclose(model._discriminator_loss(batch, text, fakes, False), expected, rtol=1e-4)
+    plain = tiny("gan_cls", variant="gan")
+    for name, network in plain.networks.items():
+        network.set_weights(getattr(model, name).get_weights())
+    expected = -np.log(real).mean() - np.log(1 - fake).mean()
+    np.testing.assert_allclose(plain._discriminator_loss(batch, text, fakes, False), expected, rtol=1e-4)
+
+
+def test_mixed_texts_are_for_the_generator_alone():
+    """The discriminator's update is the same with and without INT; the generator's is not."""
+    weights = {}
+    for variant in ("cls", "int_cls"):
+        model = tiny("gan_cls", variant=variant)
+        model.run_eagerly, model.phase = True, "adversarial"
+        model.step.assign(1)
+        model.train_on_batch(make_fields(model, 4))
+        weights[variant] = {name: network.get_weights() for name, network in model.networks.items()}
+    pairs = {name: zip(weights["cls"][name], weights["int_cls"][name]) for name in weights["cls"]}
+    same = {name: all((a == b).all() for a, b in pair) for name, pair in pairs.items()}
+    assert same["text_encoder"]
+    assert not same["generator"]
+    # Running means differ, as D also judges mixed fakes; its weights do not.
+    values = zip(model.discriminator.weights, *(weights[v]["discriminator"] for v in ("cls", "int_cls")))
+    assert all((a == b).all() for variable, a, b in values if variable.trainable)
+
+
+def test_captions_learn_to_fit_their_pictures():
+    model = tiny("gan_cls", text_steps=100, style_start=None, text_learning_rate=2e-3, text_width=64)
+    fields = make_fields(model, 4)
+    fields["captions"] = np.array([b"red", b"blue", b"heart", b"car"], object)
+    fields["labels"] = np.arange(4, dtype="int32")
+    model.run_eagerly = True
+    losses = [float(model.train_on_batch(fields, return_dict=True)["text_loss"]) for _ in range(2)]
+    model.fit(tf.data.Dataset.from_tensor_slices(fields).batch(4).repeat(60), verbose=0)
+    final = float(model._text_loss(tensors(fields), training=False))
+    assert final < 0.5 * losses[0]
+
+
+# -------------------------------------------------------------------- pictures
+
+
+def test_pictures_of_captions_and_between_them(model):
+    images = model.generate(captions=["red heart", "blue car"], seed=2)
+    assert images.shape == (2, 16, 16, 3)
+    text = model.encode_text(["red heart", "blue car"])
+    np.testing.assert_allclose(images, model.generate(text=text, seed=2))
+    line = model.interpolate("red heart", "blue car", 5, seed=2)
+    ends = [model.generate(captions=c, seed=2)[0] for c in ("red heart", "blue car")]
+    np.testing.assert_allclose(line[[0, -1]], ends, atol=1e-5)
+    assert model.generate(3).shape == (3, 16, 16, 3)
+    served = model.serving_functions["generate_from_captions"]
+    pictures = served.function(tf.constant(["red heart", "blue car"]), tf.constant(2, tf.int64))["images"]
+    np.testing.assert_allclose(pictures, images, atol=1e-5)
+    for wrong in ({"captions": ["a", "b"], "num_samples": 3}, {"captions": "a", "text": np.zeros(8)}):
+        with pytest.raises(ValueError, match="caption"):
+            model.generate(**wrong)
+
+
+def test_styles_are_found_again():
+    """The style network learns the latents of generated pictures."""
+    model = tiny("gan_cls", learning_rate=5e-3, discriminator_width=8)
+    model.run_eagerly, model.phase = True, "style"
+    text = model.encode_text(["red", "blue", "heart", "car"])
+    errors = []
+    for step in range(60):
+        model.step.assign(2 + step)
+        errors.append(float(model._style_step(text)["style_loss"]))
+        model.reset_metrics()
+    assert np.mean(errors[-10:]) < 0.8 * np.mean(errors[:3])
+    images = model.generate(captions=["red", "blue"])
+    assert model.style_transfer(images, ["car", "heart"]).shape == images.shape
+    with pytest.raises(ValueError, match="caption per picture"):
+        model.style_transfer(images, ["car"])
+    with pytest.raises(ValueError, match="no style network"):
+        tiny("gan_cls", style_start=None).style_transfer(images, ["a", "b"])
+
+
+def test_strings_and_configs_that_do_not_fit_are_refused(model):
+    fields = make_fields(model, 4)
+    with pytest.raises(BatchError, match="'captions': expected string"):
+        model.fit({**fields, "captions": np.arange(4)}, verbose=0)
+    wrong = {"16": {"image_size": 20}, "1024": {"text_size": 8}, "above": {"style_start": 5}}
+    for message, values in wrong.items():
+        with pytest.raises(ConfigError, match=message):
+            GANCLSConfig(**values)
+
+
+# -------------------------------------------------------------------- data
+
+
+def make_folder(folder, rows):
+    for k in range(4):
+        Image.new("RGB", (20, 20), (60 * k, 0, 0)).save(folder / f"{k}.png")
+    text = "\n".join(["file,caption,class", *rows])
+    (folder / "captions.csv").write_text(text, encoding="utf-8")
+    return f"captions:{folder}"
+
+
+def test_folders_with_captions(tmp_path):
+    rows = ["0.png,A black Square,dark", '1.png,"red, dark",dark', "1.png,wine,dark", "3.png,red,red"]
+    name = make_folder(tmp_path, rows)
+    options = {"view": "captioned", "image_size": 16, "batch_size": 4, "split": "all", "shuffle": False}
+    batch = next(iter(zoo.load_dataset(name, **options)))
+    assert batch["captions"].numpy().tolist() == [b"a black square", b"red, dark", b"wine", b"red"]
+    assert batch["labels"].numpy().tolist() == [0, 0, 0, 1]
+    assert batch["images"].shape == (4, 16, 16, 3)
+    for rows, message in (
+        (["0.png,,dark"], "line 2: nothing in column 'caption'"), (["9.png,a,b"], "there is no file"),
+    ):  # fmt: skip
+        with pytest.raises(DatasetError, match=message):
+            zoo.load_dataset(make_folder(tmp_path, rows), **options)
+    (tmp_path / "captions.csv").write_text("file,text\n0.png,a")
+    with pytest.raises(DatasetError, match="no column 'caption'"):
+        zoo.load_dataset(name, **options)
+
+
+def test_listed_for_text_to_image():
+    assert "gan_cls" in zoo.list_models("text_to_image")
