@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import make_dataset, make_fields, tiny
+from conftest import held_out, make_dataset, make_fields, tiny
 
 import tf_gan_zoo as zoo
 from tf_gan_zoo.models import pix2pix
@@ -177,3 +177,11 @@ def test_learning_rate_is_constant_or_decays_as_asked():
 def test_what_cannot_work_is_refused(overrides, message):
     with pytest.raises(ValueError, match=message):
         zoo.get("pix2pix", **overrides)
+
+
+def test_the_published_colouring_beats_plain_lines_and_the_mean_colour():
+    examples = held_out("pix2pix.emoji_lines", 60)
+    measured = zoo.get("pix2pix.emoji_lines", weights="pretrained").measure(examples)
+    least = min(measured["l1_baseline"], measured["l1_mean_colour_baseline"])
+    assert measured["l1"] < 0.6 * least
+    assert measured["ssim"] > 0.1 + measured["ssim_baseline"]
