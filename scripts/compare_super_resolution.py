@@ -244,7 +244,7 @@ def draw(keys: Sequence[str], records: Path, path: Path) -> None:
     from PIL import Image, ImageDraw, ImageFont
 
     rows = [(label(key), Image.open(records / f"{key}.png").convert("RGB")) for key in keys]
-    margin, (width, height) = 130, (2 * side for side in rows[0][1].size)
+    margin, (width, height) = 170, (2 * side for side in rows[0][1].size)
     sheet = Image.new("RGB", (margin + width, height * len(rows)), "white")
     for index, (name, pictures) in enumerate(rows):
         sheet.paste(pictures.resize((width, height), Image.Resampling.NEAREST), (margin, index * height))
