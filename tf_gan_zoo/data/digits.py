@@ -11,6 +11,7 @@ white on black, gray, at 28x28 or another size.
 """
 
 import functools
+from typing import Any
 
 import numpy as np
 
@@ -35,6 +36,7 @@ def read_digits(
     fonts: str | tuple[str, ...] | None = None,
     rotation: float = 8.0,
     jitter: float = 0.08,
+    outline: bool = False,
     num_examples: int | None = None,
 ) -> Source:
     """Handwritten digits, alone or beside rendered ones.
@@ -44,6 +46,7 @@ def read_digits(
         fonts: Of the rendered digits, like the next two; see "glyphs".
         rotation: Largest rotation either way, in degrees.
         jitter: Largest shift as a part of the side, and half of the largest change of size.
+        outline: Render thin outlines, as a simulator without surfaces does.
         num_examples: Rendered digits: by default 20,000 in "train", in "test" as many as there
             are handwritten ones.
     """
@@ -52,21 +55,28 @@ def read_digits(
     images, labels = _handwritten(request.split)
     if request.view in SINGLE_IMAGE_VIEWS:
         return Source({"images": images}, {"labels": labels}, tuple(DIGITS))
-    usual = _TRAIN_RENDERED if request.split == "train" else len(images)
-    # Fonts are not held out: what is measured in "test" is how well handwriting is read, and a
-    # classifier for it may be trained on all there is.
-    rendered = read_glyphs(
-        _rendering(request), characters=DIGITS, fonts=fonts, rotation=rotation, jitter=jitter,
-        num_examples=num_examples or usual,
-    )  # fmt: skip
+    options = {"fonts": fonts, "rotation": rotation, "jitter": jitter}
+    options["num_examples"] = num_examples or (
+        _TRAIN_RENDERED if request.split == "train" else len(images)
+    )
+    rendered = _rendered(request, outline, options)
+    labels = np.arange(len(rendered), dtype=np.int32) % len(DIGITS)
     return Source(
-        {"images_a": rendered.images["images"], "images_b": images}, rendered.values,
-        tuple(DIGITS), independent=request.split == "train",
+        {"images_a": rendered, "images_b": images}, {"labels": labels}, tuple(DIGITS),
+        independent=request.split == "train",
     )  # fmt: skip
 
 
-def _rendering(request: Request) -> Request:
-    return Request(None, "labelled", "train", request.image_size or (28, 28), 1)
+def _rendered(request: Request, outline: bool, options: dict[str, Any]) -> np.ndarray:
+    """Rendered digits in turn, uint8 `(num, height, width, 1)`, light on black.
+
+    Fonts are not held out: what is measured in "test" is how well handwriting is read, and a
+    classifier for it may be trained on all there is.
+    """
+    view = "paired" if outline else "labelled"  # whose inputs are dark outlines on white
+    request = Request(None, view, "train", request.image_size or (28, 28), 1)
+    images = read_glyphs(request, characters=DIGITS, **options).images
+    return 255 - images["inputs"] if outline else images["images"]
 
 
 def _handwritten(split: str) -> tuple[np.ndarray, np.ndarray]:
