@@ -204,7 +204,9 @@ def markdown(found: Mapping[str, Mapping[str, Any]]) -> str:
         f"|---|{'---|' * len(COLUMNS)}---|",
     ]  # fmt: skip
     rows = [row(key, record) for key, record in found.items()]
-    tail = ["", *verdicts(found), "", "![The same emoji by every variant](super_resolution.png)", "",
+    missing = [variant.label for key, variant in VARIANTS.items() if key not in found]
+    left_out = [f"* Not trained here: {', '.join(missing)}."] if missing else []
+    tail = ["", *verdicts(found), *left_out, "", "![The same emoji by every variant](super_resolution.png)", "",
             "Made by `scripts/compare_super_resolution.py --report` from the records in `super_resolution/`; "
             "without `--report` it first trains what has no record.", ""]  # fmt: skip
     return "\n".join([*head, *rows, *tail])
