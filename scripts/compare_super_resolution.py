@@ -194,8 +194,9 @@ def markdown(found: Mapping[str, Mapping[str, Any]]) -> str:
         f"Emoji from 16x16 to 64x64, {found['bicubic']['examples']} pictures of the test split. All variants "
         "of a model start from the same network, trained on the squared error (the recipes `srgan.emoji` and "
         f"`enhancenet.emoji`), and get {' or '.join(map(str, steps))} further steps, those of the published "
-        f"recipes more; one run each, on {machine['cpu']}, {machine['cores']} cores. So short a training "
-        "ranks losses by their first effect; small differences mean nothing.", "",
+        "recipes more, SRResNet and ENet-E none: what longer training on the squared error would bring is not "
+        f"shown. One run each, on {machine['cpu']}, {machine['cores']} cores. So short a training ranks losses "
+        "by their first effect; small differences mean nothing.", "",
         "Perceptual losses compare features of the zoo's own narrow VGG19, trained on emoji, not ImageNet's. "
         "The perceptual distance takes features that no loss has seen (the packaged classifier of letters, "
         "on each colour); the distance in the losses' features favours what was trained on them. Y is the "
@@ -205,8 +206,9 @@ def markdown(found: Mapping[str, Mapping[str, Any]]) -> str:
     ]  # fmt: skip
     rows = [row(key, record) for key, record in found.items()]
     missing = [variant.label for key, variant in VARIANTS.items() if key not in found]
-    left_out = [f"* Not trained here: {', '.join(missing)}."] if missing else []
-    tail = ["", *verdicts(found), *left_out, "", "![The same emoji by every variant](super_resolution.png)", "",
+    left_out = [f"* Not trained for this page: {', '.join(missing)}."] if missing else []
+    tail = ["", *verdicts(found), *left_out, "",
+            "![The same emoji by every variant](super_resolution.png)", "",
             "Made by `scripts/compare_super_resolution.py --report` from the records in `super_resolution/`; "
             "without `--report` it first trains what has no record.", ""]  # fmt: skip
     return "\n".join([*head, *rows, *tail])
