@@ -194,9 +194,9 @@ def markdown(found: Mapping[str, Mapping[str, Any]]) -> str:
         f"Emoji from 16x16 to 64x64, {found['bicubic']['examples']} pictures of the test split. All variants "
         "of a model start from the same network, trained on the squared error (the recipes `srgan.emoji` and "
         f"`enhancenet.emoji`), and get {' or '.join(map(str, steps))} further steps, those of the published "
-        "recipes more, SRResNet and ENet-E none: what longer training on the squared error would bring is not "
-        f"shown. One run each, on {machine['cpu']}, {machine['cores']} cores. So short a training ranks losses "
-        "by their first effect; small differences mean nothing.", "",
+        "recipes more, SRResNet and ENet-E none: what longer training on the squared error would bring is "
+        f"not shown. One run each, on {machine['cpu']}, {machine['cores']} cores. So short a training ranks "
+        "losses by their first effect; small differences mean nothing.", "",
         "Perceptual losses compare features of the zoo's own narrow VGG19, trained on emoji, not ImageNet's. "
         "The perceptual distance takes features that no loss has seen (the packaged classifier of letters, "
         "on each colour); the distance in the losses' features favours what was trained on them. Y is the "
