@@ -1,5 +1,8 @@
 """Losses and distances over features: VGG19's layers and weights, Gram matrices, the perceptual distance."""
 
+import sys
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
@@ -10,6 +13,10 @@ from tf_gan_zoo.metrics import classifier
 from tf_gan_zoo.networks import vgg
 from tf_gan_zoo.networks.vgg import FeatureWeightsError, VGG19Features
 from tf_gan_zoo.perceptual import FeatureLoss, FeatureTerm, gram_matrices, texture_distance
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
+
+import train_perceptual_features as training  # noqa: E402
 
 
 def pictures(*shape, low=-1.0, seed=0):
@@ -55,6 +62,27 @@ def test_own_narrow_weights_by_path(tmp_path):
     np.savez(tmp_path / "other.npz", a=np.zeros(3))
     with pytest.raises(FeatureWeightsError, match="holds no VGG19.*To go on"):
         VGG19Features("relu1_1", str(tmp_path / "other.npz"))
+
+
+def test_batch_normalisation_is_folded_into_the_convolutions(monkeypatch):
+    monkeypatch.setattr(training, "WIDTH", 2)
+    network, rng = vgg.build_vgg19(2, batch_norm=True), np.random.default_rng(0)
+    for variable in network.variables:  # statistics, gains and biases other than at the start
+        if len(variable.shape) == 1:
+            variable.assign(rng.uniform(0.5, 1.5, variable.shape))
+    images = vgg.vgg_inputs(pictures(1, 32, 32, 3))
+    expected = network(images, training=False)
+    np.testing.assert_allclose(training.folded(network)(images), expected, rtol=1e-3, atol=1e-3)
+    assert float(tf.reduce_max(expected)) > 0.1
+
+
+def test_contrast_by_hand():
+    logits = np.array([[2.0, 0.0], [1.0, -1.0]], "float32")
+    rows = -np.log([np.exp(2) / (np.exp(2) + 1), np.exp(-1) / (np.exp(1) + np.exp(-1))])
+    columns = -np.log([np.exp(2) / (np.exp(2) + np.exp(1)), np.exp(-1) / (1 + np.exp(-1))])
+    loss, accuracy = training.contrast(tf.constant(logits))
+    assert float(loss) == pytest.approx((rows.mean() + columns.mean()) / 2, rel=1e-5)
+    assert float(accuracy) == 0.5
 
 
 def test_trained_features_tell_emoji_better_than_random_ones():
