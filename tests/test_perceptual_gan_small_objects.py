@@ -309,5 +309,5 @@ def test_small_objects_gain_over_the_frozen_detector():
     pipeline = train.open_pipeline(model, "test", batch_size=200, shuffle=False)
     examples = next(pipeline.dataset(start_step=0).as_numpy_iterator())
     measured = model.measure(examples)
-    assert measured["accuracy_small"] > measured["accuracy_small_baseline"] + 0.05
-    assert measured["accuracy_large"] > measured["accuracy_large_baseline"] - 0.05
+    assert measured["accuracy_small"] > measured["accuracy_small_baseline"] + 0.15
+    assert measured["accuracy_large"] > measured["accuracy_large_baseline"] - 0.1
