@@ -30,7 +30,7 @@ PAPER_COUNTS = {
     "dcgan": {"generator": 18_885_760, "discriminator": 17_232_768},
     "wgan": {"generator": 3_576_704, "discriminator": 2_765_568},
     "wgan_gp": {"generator": 1_204_483, "discriminator": 1_053_825},
-    "seqgan": {"generator": 333_320, "discriminator": 7_045_402},
+    "seqgan": {"generator": 333_320, "discriminator": 7_045_402, "pretrained": 0},
     "caae": {
         "encoder": 18_234_034, "generator": 18_473_635,
         "discriminator": 8_669_137, "latent_discriminator": 6_001,

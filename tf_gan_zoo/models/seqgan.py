@@ -138,12 +138,11 @@ class SeqGAN(GAN):
     log_names = ("nll", "d_loss", "reward")
 
     def build_networks(self, config: SeqGANConfig) -> dict[str, keras.Model]:
-        return {"generator": build_generator(config), "discriminator": build_discriminator(config)}
-
-    def build_state(self, config: SeqGANConfig) -> None:
-        #: G as maximum likelihood left it, to compare with.
-        self.pretrained = build_generator(config, "pretrained")
-        self.pretrained.trainable = False
+        networks = {"generator": build_generator(config), "discriminator": build_discriminator(config)}
+        # G as maximum likelihood left it, to compare with.
+        networks["pretrained"] = build_generator(config, "pretrained")
+        networks["pretrained"].trainable = False
+        return networks
 
     @property
     def phases(self) -> tuple[tuple[str, int], ...]:
