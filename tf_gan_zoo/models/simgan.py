@@ -334,7 +334,7 @@ class SimGAN(GAN):
         """What small classifiers learn from refined pictures, and from synthetic ones (_baseline).
 
         Returns:
-            accuracy: on real pictures, of classifiers trained on refined ones with their labels;
+            real_accuracy: on real pictures, of classifiers trained on refined ones with their labels;
             recognised: on refined pictures, of classifiers trained on real ones: do they still show what
                 their labels say?
             change: mean |R(x) - x|. Without labels that alone.
@@ -345,8 +345,8 @@ class SimGAN(GAN):
             return results
         real, labels = examples["images_b"], examples["labels"]
         return {
-            "accuracy": reading_accuracy(refined, labels, real),
-            "accuracy_baseline": reading_accuracy(synthetic, labels, real),
+            "real_accuracy": reading_accuracy(refined, labels, real),
+            "real_accuracy_baseline": reading_accuracy(synthetic, labels, real),
             "recognised": reading_accuracy(real, labels, refined),
             "recognised_baseline": reading_accuracy(real, labels, synthetic),
             **results,
