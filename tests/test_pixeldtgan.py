@@ -7,6 +7,7 @@ import tensorflow as tf
 from conftest import make_dataset, make_fields, tiny
 
 import tf_gan_zoo as zoo
+from tf_gan_zoo import train
 from tf_gan_zoo.config import ConfigError
 from tf_gan_zoo.models import pixeldtgan
 from tf_gan_zoo.models.pixeldtgan import PixelDTGAN, PixelDTGANConfig
@@ -202,3 +203,20 @@ def test_the_mse_variant_takes_pairs():
     for _ in range(5):
         model.fit(make_dataset(model, 1), verbose=0)
     assert float(model.test_step(make_fields(model, 4))["mse"]) < before
+
+
+# -------------------------------------------------------------------- what was trained
+
+
+def test_published_weights_find_the_product_of_a_photograph():
+    """Products that were never shown, better than by the photograph itself and than by the mean target."""
+    model = zoo.get("pixeldtgan.glyph_products", weights="pretrained")
+    pipeline = train.open_pipeline(model, "test", batch_size=200, num_examples=200, shuffle=False)
+    examples = {name: np.asarray(v) for name, v in next(iter(pipeline.dataset(start_step=0))).items()}
+    measured = model.measure(examples)
+    baselines = ("_baseline", "_mean_baseline")
+    assert measured["retrieval"] > 2 * max(measured[f"retrieval{x}"] for x in baselines)
+    assert measured["rmse"] < min(measured[f"rmse{x}"] for x in baselines)
+    assert measured["ssim"] > max(measured[f"ssim{x}"] for x in baselines)
+    assert measured["association"] > 0.8
+    assert measured["product_accuracy"] > 3 * measured["product_accuracy_baseline"]

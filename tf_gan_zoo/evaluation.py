@@ -368,8 +368,8 @@ def _fields(model: GAN, batch: Any) -> dict[str, np.ndarray]:
     if batch is None:
         raise EvaluationError("the data set is empty: expected batches of " + model.batch_spec.describe())
     named = dict(model.batch_spec.name_fields(batch))
-    if isinstance(batch, Mapping) and "labels" in batch:
-        named["labels"] = batch["labels"]
+    if isinstance(batch, Mapping):
+        named |= {name: batch[name] for name in ("labels", "products") if name in batch}
     return {name: np.asarray(value) for name, value in named.items()}
 
 
