@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import make_fields, tiny
+from PIL import Image
 
 import tf_gan_zoo as zoo
-from tf_gan_zoo import present, train
+from tf_gan_zoo import conversion, present, train
 from tf_gan_zoo.config import ConfigError
 from tf_gan_zoo.models import discogan
 from tf_gan_zoo.models.discogan import DiscoGANConfig
@@ -188,11 +189,11 @@ def test_files_and_sheets_keep_the_range_of_zero_to_one(model, tmp_path):
     """A picture that a generator only copies comes out as it went in."""
     assert present.output_range(model) == (0.0, 1.0)
     copying = tiny("discogan")
-    object.__setattr__(copying, "translate", lambda images, direction="a_to_b": images)
+    object.__setattr__(copying, "translate", lambda images, *_, **__: images)
     gray = np.full((16, 16, 3), 51, np.uint8)
     source = present.save_png(gray, tmp_path / "gray.png")
-    (written,) = train.translate_files(copying, source)
-    assert (present.to_uint8(present.read_picture(written)) == 51).all()
+    (outcome,) = conversion.convert_files(copying, "translate", [source])
+    assert (np.asarray(Image.open(outcome.target)) == 51).all()
     sheet = present.sample_picture(copying, {"images_a": gray[None] / 255, "images_b": gray[None] / 255})
     assert (sheet == 51).all(-1).sum() == 4 * 16 * 16
 
