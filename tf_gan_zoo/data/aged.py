@@ -54,7 +54,7 @@ def read_strokes(request: Request, *, num_examples: int = 20_000) -> Source:
     """Ten signs drawn with a brush that grows with age: a stand-in for faces whose age can be measured.
 
     Sign, hue (in colour), slant, size and place are who somebody is; the width of the strokes, from 2 to 11
-    hundredths of the picture, is the age, drawn evenly from the ten bins. White background.
+    hundredths of the picture, is the age, drawn evenly from the ten bins. Light gray background.
 
     Args:
         request: split "train", or "test": other draws.
@@ -89,6 +89,7 @@ _SIGNS = {
     "wave": [[(-1, 0.5), (-0.5, -0.7), (0, 0.5), (0.5, -0.7), (1, 0.5)]],
 }
 _SUPERSAMPLING = 4
+_PAPER = (200, 200, 200)  # light gray: networks that end in tanh learn white slowly
 
 
 @functools.lru_cache(maxsize=4)
@@ -110,7 +111,7 @@ def _draw(
     large = np.array(size[::-1]) * _SUPERSAMPLING
     scale, slant, place = rng.uniform(0.5, 0.65), rng.uniform(-0.3, 0.3), rng.uniform(-0.1, 0.1, 2)
     color = _color(rng.random()) if channels == 3 else 0
-    picture = Image.new("RGB" if channels == 3 else "L", tuple(large), "white")
+    picture = Image.new("RGB" if channels == 3 else "L", tuple(large), _PAPER if channels == 3 else _PAPER[0])
     pen, brush = ImageDraw.Draw(picture), (0.02 + 0.09 * age) * large.min()
     for points in strokes:
         slanted = [(x - slant * y, y) for x, y in points]

@@ -75,6 +75,7 @@ class CAAEConfig(Config):
         image_weight: of what D_img says, in the loss of E and G.
         latent_weight: of what D_z says.
         tv_weight: of the total variation.
+        initial_std: standard deviation of the first weights; narrow networks need a larger one.
     """
 
     data: str = "utkface:UTKFace"
@@ -95,6 +96,7 @@ class CAAEConfig(Config):
     image_weight: NonNegativeFloat = 1.0
     latent_weight: NonNegativeFloat = 1.0
     tv_weight: NonNegativeFloat = 10.0
+    initial_std: PositiveFloat = 0.02
     learning_rate: PositiveFloat = 2e-4
     beta_1: Fraction = 0.5
 
@@ -354,8 +356,8 @@ def build_encoder(config: CAAEConfig) -> keras.Model:
     """Images (batch, height, width, channels) -> codes (batch, latent_size) in [-1, 1]."""
     x = images = keras.Input((*height_width(config.image_size), config.channels), name="images")
     for level in range(config.num_halvings):
-        x = layers.ReLU()(_conv(config.width << level)(x))
-    codes = _dense(config.latent_size)(layers.Flatten()(x))
+        x = layers.ReLU()(_conv(config.width << level, config)(x))
+    codes = _dense(config.latent_size, config)(layers.Flatten()(x))
     codes = layers.Activation("tanh", dtype="float32", name="latents")(codes)
     return keras.Model(images, codes, name="encoder")
 
@@ -365,12 +367,12 @@ def build_generator(config: CAAEConfig) -> keras.Model:
     latents, ages = keras.Input((config.latent_size,), name="latents"), _age_input()
     (height, width), filters = config.base_size, config.generator_width
     x = layers.Concatenate()([latents, AgeCode()(ages)])
-    x = layers.ReLU()(_dense(height * width * filters)(x))
+    x = layers.ReLU()(_dense(height * width * filters, config)(x))
     x = layers.Reshape((height, width, filters))(x)
     for level in range(1, config.num_halvings + 2):
         strides = 2 if level <= config.num_halvings else 1
-        x = layers.ReLU()(_up_conv(filters >> level, strides)(x))
-    x = _up_conv(config.channels, 1)(x)
+        x = layers.ReLU()(_up_conv(filters >> level, strides, config)(x))
+    x = _up_conv(config.channels, 1, config)(x)
     made = layers.Activation("tanh", dtype="float32", name="images")(x)
     return keras.Model({"latents": latents, "ages": ages}, made, name="generator")
 
@@ -379,13 +381,13 @@ def build_discriminator(config: CAAEConfig) -> keras.Model:
     """D_img: images and ages -> logits (batch, 1)."""
     images = keras.Input((*height_width(config.image_size), config.channels), name="images")
     ages, width = _age_input(), config.image_discriminator_width
-    x = layers.ReLU()(_norm(config)(_conv(width)(images)))
+    x = layers.ReLU()(_norm(config)(_conv(width, config)(images)))
     planes = layers.UpSampling2D(x.shape[1:3])(layers.Reshape((1, 1, NUM_AGES))(AgeCode()(ages)))
     x = layers.Concatenate()([x, planes])
     for level in range(1, min(4, config.num_halvings + 1)):
-        x = layers.ReLU()(_norm(config)(_conv(width << level)(x)))
-    x = layers.LeakyReLU(0.2)(_dense(config.image_discriminator_size)(layers.Flatten()(x)))
-    logits = layers.Dense(1, kernel_initializer=_normal(), dtype="float32", name="logits")(x)
+        x = layers.ReLU()(_norm(config)(_conv(width << level, config)(x)))
+    x = layers.LeakyReLU(0.2)(_dense(config.image_discriminator_size, config)(layers.Flatten()(x)))
+    logits = layers.Dense(1, kernel_initializer=_normal(config), dtype="float32", name="logits")(x)
     return keras.Model({"images": images, "ages": ages}, logits, name="discriminator")
 
 
@@ -393,8 +395,8 @@ def build_latent_discriminator(config: CAAEConfig) -> keras.Model:
     """D_z: codes (batch, latent_size) -> logits (batch, 1)."""
     x = latents = keras.Input((config.latent_size,), name="latents")
     for size in config.latent_discriminator_sizes:
-        x = layers.ReLU()(_norm(config)(_dense(size)(x)))
-    logits = layers.Dense(1, kernel_initializer=_normal(), dtype="float32", name="logits")(x)
+        x = layers.ReLU()(_norm(config)(_dense(size, config)(x)))
+    logits = layers.Dense(1, kernel_initializer=_normal(config), dtype="float32", name="logits")(x)
     return keras.Model(latents, logits, name="latent_discriminator")
 
 
@@ -402,17 +404,17 @@ def _age_input() -> keras.KerasTensor:
     return keras.Input((), dtype="int32", name="ages")
 
 
-def _conv(filters: int) -> layers.Layer:
-    initializer = keras.initializers.TruncatedNormal(stddev=0.02)
+def _conv(filters: int, config: CAAEConfig) -> layers.Layer:
+    initializer = keras.initializers.TruncatedNormal(stddev=config.initial_std)
     return layers.Conv2D(filters, 5, 2, padding="same", kernel_initializer=initializer)
 
 
-def _up_conv(filters: int, strides: int) -> layers.Layer:
-    return layers.Conv2DTranspose(filters, 5, strides, padding="same", kernel_initializer=_normal())
+def _up_conv(filters: int, strides: int, config: CAAEConfig) -> layers.Layer:
+    return layers.Conv2DTranspose(filters, 5, strides, padding="same", kernel_initializer=_normal(config))
 
 
-def _dense(units: int) -> layers.Layer:
-    return layers.Dense(units, kernel_initializer=_normal())
+def _dense(units: int, config: CAAEConfig) -> layers.Layer:
+    return layers.Dense(units, kernel_initializer=_normal(config))
 
 
 def _norm(config: CAAEConfig) -> layers.Layer:
@@ -422,5 +424,5 @@ def _norm(config: CAAEConfig) -> layers.Layer:
     )
 
 
-def _normal() -> keras.initializers.Initializer:
-    return keras.initializers.RandomNormal(stddev=0.02)
+def _normal(config: CAAEConfig) -> keras.initializers.Initializer:
+    return keras.initializers.RandomNormal(stddev=config.initial_std)
