@@ -17,7 +17,13 @@ from tf_gan_zoo.fetch import digest
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs" / "results"
 #: What a model's "_baseline" numbers are of, by task.
-BASELINES = {"translation": "input as it is", "super_resolution": "bicubic"}
+BASELINES = {
+    "translation": "input as it is",
+    "super_resolution": "bicubic",
+    "refinement": "synthetic as it is",
+    "text": "maximum likelihood alone",
+    "music": "another chord, another bar",
+}
 
 
 @dataclass(frozen=True)
@@ -78,6 +84,16 @@ METRICS = {
     "accuracy_large": Shown("accuracy of large objects", "↑"),
     "iou_small": Shown("overlap of small objects' boxes", "↑"),
     "iou_large": Shown("overlap of large objects' boxes", "↑"),
+    "chord_tone_rate": Shown("notes of the bar's chord", "↑", True),
+    "joint_interval": Shown("semitones from bar to bar", "≈", True),
+    "pitch_distance": Shown("distance of pitch classes to the data's", "↓"),
+    "certainty": Shown("steps whose strongest note is above 1/2", "≈"),
+    "oracle_nll": Shown("-log p by the oracle (nats per token)", "↓", True),
+    "bigram_precision": Shown("pairs of tokens that occur in the data", "↑"),
+    "distinct_2": Shown("different pairs of tokens", "≈"),
+    "age_accuracy": Shown("pictures of the age asked for", "↑", True),
+    "identity_accuracy": Shown("aged pictures that keep their sign", "↑", True),
+    "code_spread": Shown("spread of codes (0.577 is uniform)", "≈"),
     "retrieval_map": Shown("retrieval mAP", "↑", True),
     "activation_correlation": Shown("likeness of D's activation patterns", "↓"),
     "marginal_entropy_penalty": Shown("imbalance of D's units", "↓"),
