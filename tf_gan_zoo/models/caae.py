@@ -34,7 +34,7 @@ import tensorflow as tf
 from keras import layers
 
 from tf_gan_zoo import random
-from tf_gan_zoo.batch_spec import BatchSpec, Field, image_field
+from tf_gan_zoo.batch_spec import BatchSpec, Field, checked_images, image_field
 from tf_gan_zoo.conditional import checked_labels
 from tf_gan_zoo.config import (
     Channels,
@@ -47,8 +47,8 @@ from tf_gan_zoo.config import (
     PositiveInt,
     height_width,
 )
-from tf_gan_zoo.encoding import EncodingGAN
 from tf_gan_zoo.endpoints import Endpoint
+from tf_gan_zoo.gan import AdversarialGAN
 from tf_gan_zoo.layers import OneHot
 from tf_gan_zoo.losses import non_saturating_discriminator_loss as discriminator_loss
 from tf_gan_zoo.losses import non_saturating_generator_loss as fooling_loss
@@ -132,7 +132,7 @@ class CAAEConfig(Config):
         "batch_size": 4,
     },
 )  # fmt: skip
-class CAAE(EncodingGAN):
+class CAAE(AdversarialGAN):
     """Faces by code and age; images are (batch, height, width, channels) in [-1, 1], ages bins from 0 to 9.
 
         model.age(faces)                  # (count, 10, height, width, channels): each face at all ages
@@ -226,6 +226,11 @@ class CAAE(EncodingGAN):
 
     # ---------------------------------------------------------------- inference
 
+    def encode(self, images: Any, batch_size: int = 64) -> np.ndarray:
+        """Who the faces are, whatever their age: float32 (count, latent_size); arguments as of `age`."""
+        images = checked_images(images, self.batch_spec["images"])
+        return np.asarray(self.run(images, batch_size, "encoder"))
+
     def age(self, images: Any, ages: Any = None, batch_size: int = 64) -> np.ndarray:
         """Faces at other ages.
 
@@ -280,7 +285,11 @@ class CAAE(EncodingGAN):
     def endpoints(self) -> dict[str, Endpoint]:
         ages = {"ages": "bins from 0 (0-5 years) to 9 (71 and more)"}
         pictures = {"images": self.output_range, "aged": self.output_range}
-        return {**super().endpoints, "age": Endpoint(self.aging_network, pictures, notes=ages)}
+        return {
+            **super().endpoints,
+            "encode": Endpoint(self.encoder, {"images": self.output_range}),
+            "age": Endpoint(self.aging_network, pictures, notes=ages),
+        }
 
     def example_inputs(
         self, endpoint: Endpoint, count: int, sizes: Mapping[str, tuple[int, int]], seed: int = 0
