@@ -49,6 +49,7 @@ setup(
         "test": [
             "pytest>=8.0",
             "pytest-xdist>=3.5",
+            "pytest-timeout>=2.3",
             "ruff==0.17.*",
             "scikit-image>=0.22",
             "imageio[ffmpeg]>=2.31",
