@@ -69,7 +69,7 @@ def marginal_entropy_penalty(signs: tf.Tensor) -> tf.Tensor:
     Returns:
         0 where every unit is on for half of the examples, 1 where each is always on or always off.
     """
-    return tf.reduce_mean(tf.square(replicas.mean(tf.reduce_mean(signs, axis=0))))
+    return tf.reduce_mean(tf.square(replicas.batch_mean(signs)))
 
 
 def pair_similarities(signs: tf.Tensor) -> tf.Tensor:

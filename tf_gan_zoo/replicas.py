@@ -13,6 +13,11 @@ def mean(value: tf.Tensor) -> tf.Tensor:
     return value if count() == 1 else tf.distribute.get_replica_context().all_reduce("MEAN", value)
 
 
+def batch_mean(value: tf.Tensor) -> tf.Tensor:
+    """The mean of (batch, ...) over the examples of the global batch, float32 (...)."""
+    return mean(tf.reduce_mean(tf.cast(value, tf.float32), axis=0))
+
+
 def gather(value: tf.Tensor) -> tf.Tensor:
     """Each replica's (batch, ...) tensor, one behind the other, the same on all replicas."""
     if count() == 1:

@@ -11,12 +11,11 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from tf_gan_zoo.data.images import ImageFile
-from tf_gan_zoo.data.sources import DatasetError, Request, Source, existing_path, register_source
+from tf_gan_zoo.data.sources import DatasetError, Request, Source, existing_path, in_split, register_source
 
 #: First year of each bin of ages, as in CAAE.
 FIRST_YEARS = (0, 6, 11, 16, 21, 31, 41, 51, 61, 71)
 _VIEWS = ("ages", "images", "labelled")
-_TEST_EVERY = 10
 _NAME = re.compile(r"(\d{1,3})_([01])_.*\.(jpe?g|png)(\.chip\.jpg)?$", re.IGNORECASE)
 
 
@@ -40,7 +39,7 @@ def read_utkface(request: Request) -> Source:
             f"{folder}: none of {len(found)} files is called AGE_GENDER_RACE_DATE.jpg, such as "
             "25_1_0_20170116174525125.jpg.chip.jpg."
         )
-    chosen = _chosen(len(named), request.split)
+    chosen = in_split(len(named), request.split)
     named = [pair for pair, take in zip(named, chosen) if take]
     values = {
         "ages": bin_of(np.array([int(match[1]) for _, match in named])),
@@ -66,13 +65,6 @@ def read_strokes(request: Request, *, num_examples: int = 20_000) -> Source:
     size, count = request.image_size or (32, 32), max(num_examples // 10, 1) if test else num_examples
     images, ages, labels = _draw_all(size, request.channels or 1, count, test)
     return Source({"images": images}, {"ages": ages, "labels": labels}, tuple(_SIGNS))
-
-
-def _chosen(count: int, split: str) -> np.ndarray:
-    if split not in ("train", "test", "all"):
-        raise DatasetError(f'utkface has the splits "train", "test" and "all", got {split!r}.')
-    test = np.arange(count) % _TEST_EVERY == _TEST_EVERY - 1
-    return {"train": ~test, "test": test, "all": np.ones(count, bool)}[split]
 
 
 #: Strokes of each sign: points (across, down) in [-1, 1].

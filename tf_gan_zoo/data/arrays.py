@@ -12,6 +12,7 @@ from tf_gan_zoo.data.sources import (
     Request,
     Source,
     existing_path,
+    in_split,
     register_source,
 )
 
@@ -149,9 +150,7 @@ def _select_arrays(archive, path: Path, split: str, images, labels):
     values = _array(archive, path, labels) if labels else None
     if values is None and "labels" in archive.files:
         values = archive["labels"]
-    _split_values(split, {"train": "train", "test": "test"})
-    test = np.arange(len(pixels)) % 10 == 9
-    chosen = {"train": ~test, "test": test, "all": test | True}[split]
+    chosen = in_split(len(pixels), split)
     if values is not None:
         _check_counts(pixels, values, str(path))
     return pixels[chosen], None if values is None else values.reshape(-1)[chosen]

@@ -10,11 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from tf_gan_zoo import music
-from tf_gan_zoo.data.sources import DatasetError, Request, Source, existing_path, register_source
+from tf_gan_zoo.data.sources import DatasetError, Request, Source, existing_path, in_split, register_source
 
 _VIEWS = ("melodies",)
 _BARS_PER_SONG = 8
-_TEST_EVERY = 10
 
 #: Degrees of the major scale, in semitones, and the chords that songs are made of: I, ii, IV, V, vi.
 _SCALE = (0, 2, 4, 5, 7, 9, 11)
@@ -79,7 +78,7 @@ def read_bars(request: Request) -> Source:
         raise DatasetError(f"{path} cannot be read as a NumPy archive: {error}") from error
     if not len(bars) == len(previous) == len(chords):
         raise DatasetError(f"{path}: {len(bars)} bars, {len(previous)} prev and {len(chords)} chords.")
-    chosen = _chosen(len(bars), request.split)
+    chosen = in_split(len(bars), request.split)
     return _bytes(bars[chosen], previous[chosen], chords[chosen])
 
 
@@ -95,7 +94,7 @@ def read_midi_folder(request: Request, *, transpose: bool = True) -> Source:
     files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in (".mid", ".midi"))
     if not files:
         raise DatasetError(f"{folder}: no .mid or .midi files in it or its subfolders.")
-    files = [file for file, chosen in zip(files, _chosen(len(files), request.split)) if chosen]
+    files = [file for file, chosen in zip(files, in_split(len(files), request.split)) if chosen]
     songs = [_read(file) for file in files]
     keys = range(12) if transpose and request.split != "test" else (0,)
     return _source(
@@ -135,13 +134,6 @@ def _in_range(pitches: np.ndarray) -> np.ndarray:
         pitches = pitches - 12
     pitches = np.where(pitches > music.HIGHEST, pitches - 12, pitches)
     return np.where(pitches < music.LOWEST, pitches + 12, pitches)
-
-
-def _chosen(count: int, split: str) -> np.ndarray:
-    if split not in ("train", "test", "all"):
-        raise DatasetError(f'This source has the splits "train", "test" and "all", got {split!r}.')
-    test = np.arange(count) % _TEST_EVERY == _TEST_EVERY - 1
-    return {"train": ~test, "test": test, "all": np.ones(count, bool)}[split]
 
 
 # -------------------------------------------------------------------- composing

@@ -170,6 +170,18 @@ def existing_path(request: Request, kind: str, *, folder: bool = True) -> Path:
     return path
 
 
+def in_split(count: int, split: str) -> np.ndarray:
+    """Which of `count` examples are in a split, booleans `(count,)`: every tenth is the test split.
+
+    Raises:
+        DatasetError: For another split than "train", "test" and "all".
+    """
+    if split not in ("train", "test", "all"):
+        raise DatasetError(f'This source has the splits "train", "test" and "all", got {split!r}.')
+    test = np.arange(count) % 10 == 9
+    return {"train": ~test, "test": test, "all": np.ones(count, bool)}[split]
+
+
 def _find(kind: str) -> _Entry:
     if kind not in _SOURCES:
         raise DatasetError(

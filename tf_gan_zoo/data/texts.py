@@ -5,10 +5,9 @@ import functools
 import numpy as np
 
 from tf_gan_zoo import sequences
-from tf_gan_zoo.data.sources import DatasetError, Request, Source, existing_path, register_source
+from tf_gan_zoo.data.sources import DatasetError, Request, Source, existing_path, in_split, register_source
 
 _VIEWS = ("sequences",)
-_TEST_EVERY = 10
 
 
 @register_source("oracle", views=_VIEWS)
@@ -68,16 +67,12 @@ def read_text(
     path = existing_path(request, "text", folder=False)
     if by not in ("word", "character"):
         raise DatasetError(f'by: expected "word" or "character", got {by!r}.')
-    if request.split not in ("train", "test", "all"):
-        raise DatasetError(f'text has the splits "train", "test" and "all", got {request.split!r}.')
     lines = [line.split() if by == "word" else list(line) for line in _lines(path, lower)]
     if not lines:
         raise DatasetError(f"{path} has no lines of text.")
     vocabulary = sequences.vocabulary_of(lines, vocabulary_size)
     tokens = sequences.encode(lines, vocabulary, length)
-    test = np.arange(len(tokens)) % _TEST_EVERY == _TEST_EVERY - 1
-    chosen = {"train": ~test, "test": test, "all": np.ones(len(tokens), bool)}[request.split]
-    return Source({}, {"tokens": tokens[chosen]}, vocabulary)
+    return Source({}, {"tokens": tokens[in_split(len(tokens), request.split)]}, vocabulary)
 
 
 def _lines(path, lower: bool) -> list[str]:

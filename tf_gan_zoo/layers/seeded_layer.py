@@ -20,7 +20,7 @@ class SeededLayer(keras.layers.Layer):
 
     def changed(self, inputs: tf.Tensor, shape: list[tf.Tensor], seed: tf.Tensor) -> tf.Tensor:
         """The inputs changed by numbers of that shape, drawn with that seed from `tf_gan_zoo.random`."""
-        raise NotImplementedError
+        raise TypeError(f"{type(self).__name__} must define changed(inputs, shape, seed).")
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         self.seed = self.add_weight(

@@ -336,12 +336,8 @@ def feature_difference(real: list[tf.Tensor], fake: list[tf.Tensor]) -> tf.Tenso
         real: features of real pictures, each (batch, height, width, channels).
         fake: of generated ones.
     """
-    means = (map(_global_mean, features) for features in (real, fake))
+    means = (map(replicas.batch_mean, features) for features in (real, fake))
     return tf.add_n([_mean_square(x - y) for x, y in zip(*means)])
-
-
-def _global_mean(features: tf.Tensor) -> tf.Tensor:
-    return replicas.mean(tf.reduce_mean(tf.cast(features, tf.float32), axis=0))
 
 
 def _mean_square(difference: tf.Tensor) -> tf.Tensor:

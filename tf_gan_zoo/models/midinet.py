@@ -335,8 +335,7 @@ def monophonic(bars: tf.Tensor) -> tf.Tensor:
 
 def half_squared_difference_of_means(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
     """|E a - E b|^2 / 2, means over the global batch, summed over the rest; a scalar."""
-    means = (replicas.mean(tf.reduce_mean(tf.cast(x, tf.float32), axis=0)) for x in (a, b))
-    return 0.5 * tf.reduce_sum(tf.math.squared_difference(*means))
+    return 0.5 * tf.reduce_sum(tf.math.squared_difference(replicas.batch_mean(a), replicas.batch_mean(b)))
 
 
 def _sounding(bars: np.ndarray) -> np.ndarray:

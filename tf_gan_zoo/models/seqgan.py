@@ -233,8 +233,10 @@ class SeqGAN(GAN):
 
     def _discriminator_loss(self, real: tf.Tensor, fake: tf.Tensor, training: bool) -> tf.Tensor:
         """Cross-entropy, the mean over both kinds."""
-        logits = (self.discriminator(tokens, training=training) for tokens in (fake, real))
-        terms = [-tf.reduce_mean(tf.nn.log_softmax(x)[:, label]) for label, x in enumerate(logits)]
+        terms = [
+            -tf.reduce_mean(tf.nn.log_softmax(self.discriminator(tokens, training=training))[:, label])
+            for label, tokens in ((FAKE, fake), (REAL, real))
+        ]
         return 0.5 * tf.add_n(terms)
 
     def test_step(self, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
@@ -414,10 +416,9 @@ class SeqGAN(GAN):
 
     def oracle(self) -> sequences.Oracle:
         """The oracle that the config's data come from."""
-        options = self.config.data_options
-        return sequences.Oracle(
-            self.config.vocabulary_size, options.get("units", 32), options.get("oracle_seed", 0)
-        )
+        names = {"units": "units", "oracle_seed": "seed"}
+        given = {names[k]: value for k, value in self.config.data_options.items() if k in names}
+        return sequences.Oracle(self.config.vocabulary_size, **given)
 
     @property
     def data_keywords(self) -> dict[str, Any]:
