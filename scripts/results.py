@@ -113,7 +113,7 @@ class Row:
         value: of the published weights.
         untrained: of the network before training.
         baseline: of the model's own baseline (`BASELINES`).
-        floor: of real training pictures in the place of generated ones.
+        floor: of real training pictures, or other data, in the place of generated ones.
     """
 
     key: str
@@ -177,9 +177,9 @@ def rows(record: Mapping[str, Any]) -> list[Row]:
 
 
 def _is_part(key: str) -> bool:
-    """Whether it is said in another row: baselines, deviations, sizes of the sliced Wasserstein distance."""
+    """Whether another row says it: baselines, deviations, data's own, sizes of sliced Wasserstein distances."""
     is_size = key.startswith("swd_") and key.removeprefix("swd_").isdigit()
-    return key in _HIDDEN or is_size or key.endswith(("_baseline", "_std"))
+    return key in _HIDDEN or is_size or key.endswith(("_baseline", "_std", "_data"))
 
 
 def _row(key: str, record: Mapping[str, Any]) -> Row:
@@ -187,6 +187,7 @@ def _row(key: str, record: Mapping[str, Any]) -> Row:
     shown = METRICS.get(key, Shown(key.replace("_", " "), ""))
     columns = (metrics, record["untrained"], record["floor"]["metrics"] if record["floor"] else {})
     value, untrained, floor = (_text(key, numbers) for numbers in columns)
+    floor = floor or number(metrics.get(f"{key}_data"))  # what the model measures of the data themselves
     return Row(key, shown, value, untrained, number(metrics.get(_baseline_key(key, metrics))), floor)
 
 
