@@ -177,7 +177,7 @@ def rows(record: Mapping[str, Any]) -> list[Row]:
 
 
 def _is_part(key: str) -> bool:
-    """Whether another row says it: baselines, deviations, data's own, sizes of sliced Wasserstein distances."""
+    """Whether another row says it: baselines, deviations, the data's own, single sizes of the SWD."""
     is_size = key.startswith("swd_") and key.removeprefix("swd_").isdigit()
     return key in _HIDDEN or is_size or key.endswith(("_baseline", "_std", "_data"))
 
