@@ -62,6 +62,24 @@ def test_the_previous_bar_enters_where_the_paper_says():
     assert channels[3] == [128 + 13 + 16] * 4
 
 
+def test_the_discriminator_may_see_the_previous_bar():
+    model = tiny("midinet", judge_previous=True)
+    assert set(model.discriminator.input) == {"bars", "previous_bars", "chords"}
+    fields = make_fields(model, 4)
+    before = model._judge(fields["bars"], fields, training=False)[0]
+    fields["previous_bars"] = 1 - fields["previous_bars"]
+    assert np.abs(model._judge(fields["bars"], fields, training=False)[0] - before).max() > 0
+
+
+def test_the_fast_form_of_the_last_layer_is_a_transposed_convolution():
+    maps = np.random.default_rng(0).normal(size=(2, 16, 1, 5)).astype("float32")
+    fast = midinet.KeyboardConvolution(1, (1, 128), bias_initializer="normal")
+    slow = keras.layers.Conv2DTranspose(1, (1, 128))
+    assert fast(maps).shape == slow(maps).shape == (2, 16, 128, 1)
+    slow.set_weights(fast.get_weights())
+    np.testing.assert_allclose(fast(maps), slow(maps), atol=1e-5)
+
+
 def test_chord_codes_are_a_root_and_a_mode():
     codes = ChordCode()(tf.constant([0, 11, 12, 21])).numpy()
     expected = np.zeros((4, 13))
