@@ -22,6 +22,10 @@ VIEWS = {
     "melodies": ("bars", "previous_bars", "chords"),
     "sequences": ("tokens",),
     "ages": ("images", "ages", "labels"),
+    "hands": ("images", "joints", "labelled"),
+    "posed": ("images", "labels", "poses"),
+    "posed_sets": ("images", "labels", "poses"),
+    "pose_pairs": ("inputs", "targets", "keypoints"),
 }
 """Each view of a data set and the fields of its batches."""
 
