@@ -35,6 +35,7 @@ PAPER_COUNTS = {
         "encoder": 18_234_034, "generator": 18_473_635,
         "discriminator": 8_669_137, "latent_discriminator": 6_001,
     },
+    "dr_gan": {"encoder": 2_864_064, "decoder": 7_240_707, "discriminator": 2_931_474},
     "gan_cls": {
         "generator": 18_905_472, "discriminator": 4_030_080,
         "text_encoder": 1_814_144, "style_encoder": 4_380_928,

@@ -163,7 +163,8 @@ def sample_picture(
     """What `model` makes of fixed inputs, as one sheet.
 
     Args:
-        model: a model of the zoo, which has `generate`, `translate`, `upscale`, `refine` or `detect`.
+        model: a model of the zoo, which has `generate`, `translate`, `upscale`, `refine` or `detect`, or a
+            `comparison` of its own: a method that makes titled columns of pictures from `held_out`.
         held_out: fields of a batch that the model was not trained on; models that turn pictures into
             pictures need it.
         count: samples of a model that needs no input.
@@ -179,6 +180,9 @@ def sample_picture(
         return image_grid(samples, value_range=output_range(model)) if samples.ndim == 4 else None
     if held_out is None:
         return None
+    if hasattr(model, "comparison"):
+        columns = model.comparison(held_out)
+        return strips({t: legible(x) for t, x in columns.items()}, value_range=output_range(model))
     if hasattr(model, "translate"):
         return _translation_picture(model, held_out)
     if hasattr(model, "refine"):

@@ -12,6 +12,7 @@ from tf_gan_zoo.data import images as imaging
 from tf_gan_zoo.data.few_labels import hide_labels
 from tf_gan_zoo.data.images import Fit, Size
 from tf_gan_zoo.data.pipeline import BatchPlan, Domain, Pipeline
+from tf_gan_zoo.data.sets import SetPipeline
 from tf_gan_zoo.data.sources import (
     VIEWS,
     DatasetError,
@@ -44,6 +45,7 @@ class ImageOptions:
         labelled_per_class: Training pictures of each class, drawn by `seed`, that keep their label
             in "labelled"; all pictures come with label -1, and these few are repeated until they
             are half of an epoch.
+        set_size: Pictures of one person in each example of "posed_sets".
     """
 
     flip: bool = False
@@ -52,10 +54,17 @@ class ImageOptions:
     scale: int = 4
     direction: str = "a_to_b"
     labelled_per_class: int | None = None
+    set_size: int = 2
 
 
 _IMAGE_OPTIONS = tuple(field.name for field in dataclasses.fields(ImageOptions))
-_OPTION_OF_VIEW = {"scale": "super_resolution", "direction": "paired", "labelled_per_class": "labelled"}
+_OPTION_OF_VIEW = {
+    "scale": "super_resolution", "direction": "paired", "labelled_per_class": "labelled",
+    "set_size": "posed_sets",
+}  # fmt: skip
+#: Views with values that say where something is, or which way it looks, in a picture as it came.
+_PLACED_VIEWS = ("detection", "pose_pairs")
+_UNMIRRORED_VIEWS = ("posed", "posed_sets")
 
 
 def load_dataset(
@@ -143,7 +152,7 @@ def open_dataset(
         shuffle=split == "train" if shuffle is None else bool(shuffle),
         drop_remainder=drop_remainder, value_range=tuple(map(float, value_range)),
         image_size=size, channels=channels, training=split == "train",
-        flip=shared.flip, scale=shared.scale,
+        flip=shared.flip, scale=shared.scale, set_size=shared.set_size,
     )  # fmt: skip
     pipeline = _build(name, source, plan, shared, fit, strict, cache)
     pipeline.defaults = {"repeat": repeat, "start_step": start_step}
@@ -167,7 +176,7 @@ def _build(
             name, domains["images"], values["labels"], shared.labelled_per_class, plan.seed
         )
     plan = dataclasses.replace(plan, image_size=plan.image_size or _common_size(domains))
-    pipeline = TripletPipeline if plan.view == "triplets" else Pipeline
+    pipeline = {"triplets": TripletPipeline, "posed_sets": SetPipeline}.get(plan.view, Pipeline)
     return pipeline(name, plan, domains, values, source.label_names, source.independent)
 
 
@@ -284,10 +293,13 @@ def _fit(
     size: Size | None, channels: int, view: str, training: bool, shared: ImageOptions
 ) -> Fit:
     """How pictures are stored, before any random window is cut."""
-    if view == "detection":
+    if view in _PLACED_VIEWS:
         if shared.flip or shared.load_size is not None:
-            raise DatasetError("view='detection': flip and load_size would leave the boxes behind.")
+            what = "boxes" if view == "detection" else "keypoints"
+            raise DatasetError(f"view={view!r}: flip and load_size would leave the {what} behind.")
         return Fit(size, channels, "resize")
+    if view in _UNMIRRORED_VIEWS and shared.flip:
+        raise DatasetError(f"view={view!r}: flip would turn faces the other way, but not their poses.")
     if shared.load_size is not None and size is None:
         raise DatasetError("load_size needs image_size: the size of the window that is cut out.")
     if shared.load_size is not None and training:

@@ -29,6 +29,7 @@ class BatchPlan:
         image_size: `(height, width)` of the pictures in a batch.
         channels: 1 or 3.
         training: Whether crops and flips are random.
+        set_size: Pictures in an example of the view "posed_sets".
     """
 
     view: str
@@ -42,6 +43,7 @@ class BatchPlan:
     training: bool
     flip: bool
     scale: int
+    set_size: int = 2
 
 
 @dataclasses.dataclass

@@ -22,6 +22,7 @@ VIEWS = {
     "melodies": ("bars", "previous_bars", "chords"),
     "sequences": ("tokens",),
     "ages": ("images", "ages", "labels"),
+    "shapes": ("depth", "labels"),
     "hands": ("images", "joints", "labelled"),
     "posed": ("images", "labels", "poses"),
     "posed_sets": ("images", "labels", "poses"),

@@ -12,6 +12,7 @@ from tf_gan_zoo.models.cgan import CGAN
 from tf_gan_zoo.models.cyclegan import CycleGAN
 from tf_gan_zoo.models.dcgan import DCGAN
 from tf_gan_zoo.models.discogan import DiscoGAN
+from tf_gan_zoo.models.dr_gan import DRGAN
 from tf_gan_zoo.models.enhancenet import EnhanceNet
 from tf_gan_zoo.models.fgan import FGAN
 from tf_gan_zoo.models.gan import OriginalGAN
@@ -38,7 +39,7 @@ from tf_gan_zoo.models.wgan_gp import WGANGP
 
 __all__ = [
     "ACGAN", "ALI", "BEGAN", "BREGAN", "BiGAN", "BigGAN", "BinGAN", "CAAE", "CGAN", "CycleGAN", "DCGAN",
-    "DiscoGAN", "EnhanceNet", "FGAN", "GANCLS", "ImprovedGAN", "InfoGAN", "LAPGAN", "LSGAN", "MidiNet",
+    "DRGAN", "DiscoGAN", "EnhanceNet", "FGAN", "GANCLS", "ImprovedGAN", "InfoGAN", "LAPGAN", "LSGAN", "MidiNet",
     "OriginalGAN", "PPGN", "PerceptualGAN", "Pix2Pix", "PixelDTGAN", "ProGAN", "SAGAN", "SNGAN", "SRGAN",
     "SeqGAN", "SimGAN", "VAE", "VAEGAN", "WGAN", "WGANGP",
 ]  # fmt: skip
