@@ -71,6 +71,21 @@ def test_the_discriminator_may_see_the_previous_bar():
     assert np.abs(model._judge(fields["bars"], fields, training=False)[0] - before).max() > 0
 
 
+def test_the_first_half_of_a_bar_depends_on_one_half_of_the_previous_one():
+    """The first half, unless it is mirrored: then the half next to it."""
+    for mirrored in (False, True):
+        model = tiny("midinet", mirror_previous=mirrored, judge_previous=True)
+        inputs = {name: np.array(value) for name, value in model.sample_inputs(1).items()}
+        bars = []
+        for half in (slice(0, 0), slice(0, 8), slice(8, 16)):
+            inputs["previous_bars"] = np.zeros((1, 16, 128, 1), "float32")
+            inputs["previous_bars"][:, half, 60:70] = 1
+            bars.append(model.run(inputs)[0, :8])
+        silent, first, second = bars
+        assert (np.abs(first - silent).max() > 0) != mirrored
+        assert (np.abs(second - silent).max() > 0) == mirrored
+
+
 def test_the_fast_form_of_the_last_layer_is_a_transposed_convolution():
     maps = np.random.default_rng(0).normal(size=(2, 16, 1, 5)).astype("float32")
     fast = midinet.KeyboardConvolution(1, (1, 128), bias_initializer="normal")

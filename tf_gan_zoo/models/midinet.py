@@ -79,6 +79,8 @@ class MidiNetConfig(Config):
         discriminator_size: units of D's dense layer.
         judge_previous: D sees x', too, as a further channel: as in the paper's figure, though not in the
             released code, where no term of the objective asks for bars that follow from x'.
+        mirror_previous: G and D get x' backwards in time. As G's kernels are as wide as their strides, the
+            first half of a bar depends on the first half of x' alone; mirrored, that is the half next to it.
         bar_weight: lambda_1.
         feature_weight: lambda_2.
         real_target: D's target for data, below 1 for one-sided label smoothing.
@@ -96,6 +98,7 @@ class MidiNetConfig(Config):
     discriminator_filters: tuple[PositiveInt, PositiveInt] = (14, 77)
     discriminator_size: PositiveInt = 1024
     judge_previous: bool = False
+    mirror_previous: bool = False
     bar_weight: NonNegativeFloat | None = None
     feature_weight: NonNegativeFloat | None = None
     real_target: Annotated[float, Limits(gt=0.5, le=1)] = 0.9
@@ -412,6 +415,7 @@ def build_generator(config: MidiNetConfig) -> keras.Model:
 def conditioner_maps(bars: keras.KerasTensor, config: MidiNetConfig) -> list[keras.KerasTensor]:
     """The conditioner CNN: bars (batch, 16, 128, 1) -> maps (batch, t, 1, filters) for t = 16, 8, 4, 2."""
     filters, maps = config.model.conditioner_filters, []
+    bars = _in_order(bars, config)
     for k in range(4):
         kernel, strides = ((2, 1), (2, 1)) if k else ((1, music.PITCHES), (1, 1))
         x = layers.Conv2D(filters, kernel, strides, kernel_initializer=_truncated())(maps[-1] if k else bars)
@@ -425,7 +429,8 @@ def build_discriminator(config: MidiNetConfig) -> keras.Model:
     rolls = ["bars", *(["previous_bars"] * config.judge_previous)]
     inputs = {**{name: keras.Input(_BAR, name=name) for name in rolls}, **_chord_input(config.model)}
     code = _code_of(inputs)
-    x = _beside(inputs["bars"], code, inputs.get("previous_bars"))
+    previous = _in_order(inputs["previous_bars"], config) if config.judge_previous else None
+    x = _beside(inputs["bars"], code, previous)
     # The kernel is as wide as the keyboard: as channels, pitches take a third of the time.
     x = layers.Reshape((music.STEPS, 1, music.PITCHES * x.shape[-1]))(x)
     x = layers.Conv2D(first, (2, 1), (2, 1), kernel_initializer=_truncated())(x)
@@ -436,6 +441,10 @@ def build_discriminator(config: MidiNetConfig) -> keras.Model:
     x = layers.LeakyReLU(0.2)(_norm(config)(x))
     logits = layers.Dense(1, kernel_initializer=_normal(), dtype="float32", name="logits")(_beside(x, code))
     return keras.Model(inputs, [logits, features], name="discriminator")
+
+
+def _in_order(previous_bars: keras.KerasTensor, config: MidiNetConfig) -> keras.KerasTensor:
+    return keras.ops.flip(previous_bars, axis=1) if config.mirror_previous else previous_bars
 
 
 def _chord_input(variant: Variant) -> dict[str, keras.KerasTensor]:
