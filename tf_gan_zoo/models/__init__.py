@@ -22,6 +22,7 @@ from tf_gan_zoo.models.infogan import InfoGAN
 from tf_gan_zoo.models.lapgan import LAPGAN
 from tf_gan_zoo.models.lsgan import LSGAN
 from tf_gan_zoo.models.midinet import MidiNet
+from tf_gan_zoo.models.mvd_3d import MVD3D
 from tf_gan_zoo.models.perceptual_gan_small_objects import PerceptualGAN
 from tf_gan_zoo.models.pix2pix import Pix2Pix
 from tf_gan_zoo.models.pixeldtgan import PixelDTGAN
@@ -39,7 +40,7 @@ from tf_gan_zoo.models.wgan_gp import WGANGP
 
 __all__ = [
     "ACGAN", "ALI", "BEGAN", "BREGAN", "BiGAN", "BigGAN", "BinGAN", "CAAE", "CGAN", "CycleGAN", "DCGAN",
-    "DRGAN", "DiscoGAN", "EnhanceNet", "FGAN", "GANCLS", "ImprovedGAN", "InfoGAN", "LAPGAN", "LSGAN", "MidiNet",
-    "OriginalGAN", "PPGN", "PerceptualGAN", "Pix2Pix", "PixelDTGAN", "ProGAN", "SAGAN", "SNGAN", "SRGAN",
-    "SeqGAN", "SimGAN", "VAE", "VAEGAN", "WGAN", "WGANGP",
+    "DRGAN", "DiscoGAN", "EnhanceNet", "FGAN", "GANCLS", "ImprovedGAN", "InfoGAN", "LAPGAN", "LSGAN",
+    "MVD3D", "MidiNet", "OriginalGAN", "PPGN", "PerceptualGAN", "Pix2Pix", "PixelDTGAN", "ProGAN",
+    "SAGAN", "SNGAN", "SRGAN", "SeqGAN", "SimGAN", "VAE", "VAEGAN", "WGAN", "WGANGP",
 ]  # fmt: skip
