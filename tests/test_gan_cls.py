@@ -11,7 +11,7 @@ from tf_gan_zoo.batch_spec import BatchError
 from tf_gan_zoo.config import ConfigError
 from tf_gan_zoo.data import DatasetError
 from tf_gan_zoo.models import gan_cls
-from tf_gan_zoo.models.gan_cls import ALPHABET, NUM_CHARACTERS, GANCLSConfig
+from tf_gan_zoo.models.gan_cls import ALPHABET, GANCLSConfig
 
 
 @pytest.fixture(scope="module")
@@ -28,13 +28,13 @@ def tensors(fields):
 
 def test_letters_have_their_places():
     assert len(ALPHABET) == 70
-    places = gan_cls.characters_of(tf.constant(["Az 9-", "é", "b" * 300])).numpy()
-    assert places.shape == (3, NUM_CHARACTERS)
+    places = gan_cls.characters_of(tf.constant(["Az 9-", "é", "b" * 300]), 201).numpy()
+    assert places.shape == (3, 201)
     assert places[0, :6].tolist() == [0, 25, 69, 35, 59, 70]  # the hyphen's later place; the end
     assert places[1, :3].tolist() == [70, 70, 70]
     assert (places[2] == 1).all()
     codes = gan_cls.CharacterCode()(places[:1]).numpy()[0]
-    assert codes.shape == (NUM_CHARACTERS, 70)
+    assert codes.shape == (201, 70)
     assert codes.sum(axis=1)[:6].tolist() == [1, 1, 1, 1, 1, 0]
 
 
@@ -155,7 +155,10 @@ def test_strings_and_configs_that_do_not_fit_are_refused(model):
     fields = make_fields(model, 4)
     with pytest.raises(BatchError, match="'captions': expected string"):
         model.fit({**fields, "captions": np.arange(4)}, verbose=0)
-    wrong = {"16": {"image_size": 20}, "1024": {"text_size": 8}, "above": {"style_start": 5}}
+    wrong = {
+        "16": {"image_size": 20}, "1024": {"text_size": 8}, "above": {"style_start": 5},
+        "66 or more": {"caption_length": 60},
+    }  # fmt: skip
     for message, values in wrong.items():
         with pytest.raises(ConfigError, match=message):
             GANCLSConfig(**values)

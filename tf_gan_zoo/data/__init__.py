@@ -23,6 +23,7 @@ from tf_gan_zoo.data import (
     heads,
     melodies,
     products,
+    solids,
     texts,
     tfds,
 )
@@ -66,6 +67,7 @@ __all__ = [
     "open_dataset",
     "products",
     "register_source",
+    "solids",
     "texts",
     "tfds",
 ]

@@ -38,6 +38,7 @@ from tf_gan_zoo.data.sources import (
     Source,
     existing_path,
     register_source,
+    suggestion,
 )
 
 STYLES = ("google", "twitter")
@@ -99,6 +100,23 @@ def _entries(package: Path) -> list[dict]:
         return sorted(entries, key=lambda entry: stable_hash(entry["unified"]))
     except (ValueError, KeyError, TypeError) as error:
         raise DatasetError(f"{path} is not the package's list of emoji: {error!r}.") from error
+
+
+def emoji_files(root: Path, style: str, short_names: tuple[str, ...]) -> list[Path]:
+    """Where the pictures of emoji lie, by their short names in the package's list.
+
+    Raises:
+        DatasetError: For a name that is not there, or has no picture in this style.
+    """
+    package = _package(root, style)
+    known = {entry["short_name"]: entry for entry in _entries(package)}
+    for name in short_names:
+        if name not in known or not known[name].get(f"has_img_{style}"):
+            raise DatasetError(
+                f"{package / 'emoji.json'} has no emoji with the short name {name!r} in this style."
+                f"{suggestion(name, known)}"
+            )
+    return [package / "img" / style / str(_SIZE) / known[name]["image"] for name in short_names]
 
 
 def _chosen(entry: dict, split: str, styles: tuple[str, ...]) -> bool:

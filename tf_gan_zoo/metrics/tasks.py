@@ -67,3 +67,21 @@ def neighbours_accuracy(features: np.ndarray, labels: np.ndarray) -> float:
     distances = squares[:, None] - 2 * x @ x.T + squares[None]
     np.fill_diagonal(distances, np.inf)
     return float((labels[distances.argmin(1)] == labels).mean())
+
+
+def shared_words(caption: str, other: str) -> float:
+    """Fraction of a caption's different words that stand in another one, too."""
+    words = set(caption.split())
+    return len(words & set(other.split())) / max(len(words), 1)
+
+
+def of_another_class(labels: np.ndarray) -> np.ndarray:
+    """For each example the index of one with another label, each taken once, where no class has most.
+
+    Args:
+        labels: integers (count,).
+    """
+    order = np.argsort(labels, kind="stable")
+    others = np.empty_like(order)
+    others[order] = np.roll(order, np.unique(labels, return_counts=True)[1].max())
+    return others

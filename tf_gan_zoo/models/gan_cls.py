@@ -24,9 +24,10 @@ and numbers follow the authors' released code, those of GAN-INT-CLS for birds an
 Choices where both are silent: S has D's layers for pictures and a linear last one.
 
 Departures: image features are MobileNet's 1024 (the code's are GoogLeNet's 1024) or, for trials without a
-download, those of a random network; one caption goes with a picture where the code takes the mean of four
-embeddings; mixed embeddings come from all neighbours in the batch instead of its two halves, and their term
-is a mean of its own; the wrong picture is the next one in the batch, left out if it is of the same class.
+download, those of a random network minus the batch's mean; one caption goes with a picture where the code
+takes the mean of four embeddings; mixed embeddings come from all neighbours in the batch instead of its two
+halves, and their term is a mean of its own; the wrong picture is the next one in the batch, left out if it
+is of the same class.
 """
 
 from __future__ import annotations
@@ -60,10 +61,10 @@ from tf_gan_zoo.losses import non_saturating_generator_loss as positive_loss
 from tf_gan_zoo.metrics import tasks
 from tf_gan_zoo.registry import Paper, register
 
-#: Captions are read up to this many characters; others than these are left out of the code.
-NUM_CHARACTERS = 201
+#: Other characters are left out of a caption's code.
 ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789-,;.!?:'\"/\\|_@#$%^&*~`+-=<>()[]{} "
 _FEATURE_SIZE = 1024  # of MobileNet
+_SHORTEST_CAPTIONS = 66  # one step of the recurrent layer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,11 +78,14 @@ class GANCLSConfig(Config):
         text_size: numbers in a caption's embedding; those of the image features.
         text_code_size: numbers that G and D make of it, each by a layer of its own.
         text_width: a third, a quarter and half of the channels of the text network's convolutions.
+        text_initial_range: the text network's first weights are uniform up to it; narrow ones need more.
+        caption_length: captions are read up to so many characters.
         image_features: what captions learn to fit: "mobilenet" with ImageNet's weights, or "random".
         interpolation_weight: of G's term for mixed embeddings.
         text_steps: steps of the text network's training; 200 epochs.
         style_start: the step from which S is trained, after 600 epochs of G and D; None for never.
         text_learning_rate: of the text network's RMSprop.
+        initial_std: standard deviation of convolutions' first weights; narrow networks need a larger one.
         halving_steps: G's and D's learning rate is halved after so many steps; 100 epochs of birds.
     """
 
@@ -99,6 +103,8 @@ class GANCLSConfig(Config):
     text_size: PositiveInt = _FEATURE_SIZE
     text_code_size: PositiveInt = 128
     text_width: PositiveInt = 128
+    text_initial_range: PositiveFloat = 0.08
+    caption_length: PositiveInt = 201
     image_features: Literal["mobilenet", "random"] = "mobilenet"
     interpolation_weight: NonNegativeFloat = 1.0
     text_steps: NonNegativeInt = 200 * 138
@@ -106,6 +112,7 @@ class GANCLSConfig(Config):
     text_learning_rate: PositiveFloat = 7e-4
     learning_rate: PositiveFloat = 2e-4
     beta_1: Fraction = 0.5
+    initial_std: PositiveFloat = 0.02
     halving_steps: PositiveInt = 100 * 138
 
     def validate(self) -> None:
@@ -116,6 +123,11 @@ class GANCLSConfig(Config):
         if self.image_features == "mobilenet" and self.text_size != _FEATURE_SIZE:
             raise ConfigError(
                 f"GANCLSConfig.text_size: MobileNet has {_FEATURE_SIZE} features, got {self.text_size}."
+            )
+        if self.caption_length < _SHORTEST_CAPTIONS:
+            raise ConfigError(
+                f"GANCLSConfig.caption_length: {self.caption_length} characters are too few for the text "
+                f"network's layers. Use {_SHORTEST_CAPTIONS} or more."
             )
         if self.style_start is not None and self.style_start <= self.text_steps:
             raise ConfigError(
@@ -223,9 +235,13 @@ class GANCLS(AdversarialGAN):
     def _text_loss(self, batch: dict[str, tf.Tensor], training: bool) -> tf.Tensor:
         if self._image_features is None:
             self.before_training(None)
-        text = self.text_encoder(characters_of(batch["captions"]), training=training)
+        codes = characters_of(batch["captions"], self.config.caption_length)
+        text = self.text_encoder(codes, training=training)
         everything = (self._image_features(batch["images"]), text, batch["labels"])
-        return structured_hinge(*map(replicas.gather, everything))
+        features, text, labels = map(replicas.gather, everything)
+        if self.config.image_features == "random":  # what all pictures have in common outweighs the rest
+            features -= tf.reduce_mean(features, axis=0)
+        return structured_hinge(features, text, labels)
 
     def _adversarial_step(self, batch: dict[str, tf.Tensor], text: tf.Tensor) -> dict[str, tf.Tensor]:
         fakes = self._pictures("for D", text, training=True)
@@ -276,7 +292,8 @@ class GANCLS(AdversarialGAN):
 
     def embed(self, captions: tf.Tensor) -> tf.Tensor:
         """phi: strings (batch,) -> float32 (batch, text_size)."""
-        return self.text_encoder(characters_of(captions), training=False)
+        codes = characters_of(captions, self.config.caption_length)
+        return self.text_encoder(codes, training=False)
 
     def _pictures(self, purpose: str, text: tf.Tensor, training: bool) -> tf.Tensor:
         latents = self.latents(purpose, tf.shape(text)[0])
@@ -379,8 +396,8 @@ class GANCLS(AdversarialGAN):
     def endpoints(self) -> dict[str, Endpoint]:
         notes = {"latents": "standard normal numbers", "text": "an embedding, such as `encode_text` gives"}
         letters = {
-            "characters": f"places of {NUM_CHARACTERS} lower-case letters in {ALPHABET!r} (the last place if "
-            f"there are two); {len(ALPHABET)} for others and behind the end"
+            "characters": f"places of {self.config.caption_length} lower-case letters in {ALPHABET!r} (the "
+            f"last place if there are two); {len(ALPHABET)} for others and behind the end"
         }
         return {
             "generate": Endpoint(self.generator, {"images": self.output_range}, notes=notes),
@@ -392,7 +409,8 @@ class GANCLS(AdversarialGAN):
     ) -> dict[str, Any]:
         if "characters" not in endpoint.input_names:
             return super().example_inputs(endpoint, count, sizes, seed)
-        return {"characters": characters_of(tf.constant([f"caption {k + seed}" for k in range(count)]))}
+        captions = tf.constant([f"caption {k + seed}" for k in range(count)])
+        return {"characters": characters_of(captions, self.config.caption_length)}
 
     @property
     def serving_functions(self) -> dict[str, ServingFunction]:
@@ -413,19 +431,24 @@ class GANCLS(AdversarialGAN):
 
         Returns:
             caption_accuracy: pictures made of held-out captions whose nearest held-out picture is of the
-                caption's class; its baseline takes other captions' pictures;
+                caption's class;
+            word_accuracy: the captions' words that are among those of the nearest picture's caption; the
+                baselines of both deal out the pictures to the captions at random;
             match_auroc: how surely a real picture with its caption scores above one with a caption of another
                 class, 0.5 for a guess (the area under the ROC curve).
         """
         images, labels = np.asarray(examples["images"]), np.asarray(examples["labels"])
-        captions = list(np.asarray(examples["captions"]))
+        captions = [text_of(caption) for caption in examples["captions"]]
         nearest, _ = tasks.nearest_neighbours(self.generate(captions=captions), images)
-        others = np.roll(np.arange(len(labels)), 1)
+        shared = np.array([[tasks.shared_words(a, captions[k]) for k in nearest] for a in captions])
+        others = tasks.of_another_class(labels)
         right = self.match_score(images, captions)
         wrong = self.match_score(images, [captions[k] for k in others])[labels[others] != labels]
         return {
             "caption_accuracy": float((labels[nearest] == labels).mean()),
-            "caption_accuracy_baseline": float((labels[nearest] == labels[others]).mean()),
+            "caption_accuracy_baseline": float((labels[nearest] == labels[:, None]).mean()),
+            "word_accuracy": float(np.diag(shared).mean()),
+            "word_accuracy_baseline": float(shared.mean()),
             "match_auroc": float((right[:, None] > wrong).mean() + 0.5 * (right[:, None] == wrong).mean()),
         }
 
@@ -447,6 +470,10 @@ def structured_hinge(features: tf.Tensor, text: tf.Tensor, labels: tf.Tensor) ->
     return tf.reduce_mean(tf.where(others, by_picture + by_caption, 0.0))
 
 
+def text_of(caption: str | bytes) -> str:
+    return caption.decode() if isinstance(caption, bytes) else str(caption)
+
+
 def squared_error(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
     """Squared distances of vectors (batch, size), the batch's mean."""
     return tf.reduce_mean(tf.reduce_sum(tf.math.squared_difference(a, tf.cast(b, a.dtype)), axis=1))
@@ -455,12 +482,12 @@ def squared_error(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
 # -------------------------------------------------------------------- networks
 
 
-def characters_of(captions: tf.Tensor) -> tf.Tensor:
-    """Strings (batch,) -> places of their letters in ALPHABET, int32 (batch, 201)."""
+def characters_of(captions: tf.Tensor, length: int) -> tf.Tensor:
+    """Strings (batch,) -> places of their letters in ALPHABET, int32 (batch, length)."""
     places = np.full(256, len(ALPHABET), "int32")
     for place, letter in enumerate(ALPHABET):
         places[ord(letter)] = place
-    letters = tf.io.decode_raw(tf.strings.lower(captions), tf.uint8, fixed_length=NUM_CHARACTERS)
+    letters = tf.io.decode_raw(tf.strings.lower(captions), tf.uint8, fixed_length=length)
     return tf.gather(places, tf.cast(letters, tf.int32))
 
 
@@ -505,10 +532,11 @@ class CharacterCode(layers.Layer):
 
 
 def build_text_encoder(config: GANCLSConfig) -> keras.Model:
-    """The char-CNN-RNN: letters (batch, 201) -> embeddings (batch, text_size)."""
-    x = letters = keras.Input((NUM_CHARACTERS,), dtype="int32", name="characters")
+    """The char-CNN-RNN: letters (batch, caption_length) -> embeddings (batch, text_size)."""
+    x = letters = keras.Input((config.caption_length,), dtype="int32", name="characters")
     x, width = CharacterCode()(x), config.text_width
-    uniform = keras.initializers.RandomUniform(-0.08, 0.08)
+    limit = config.text_initial_range
+    uniform = keras.initializers.RandomUniform(-limit, limit)
     for filters, stride in ((3 * width, 3), (4 * width, 3), (2 * width, 2)):
         x = layers.Conv1D(filters, 4, activation="relu", kernel_initializer=uniform)(x)
         x = layers.MaxPooling1D(3, stride)(x)
@@ -530,14 +558,14 @@ def build_generator(config: GANCLSConfig) -> keras.Model:
     x = layers.Concatenate()([latents, code])
     x = layers.Reshape((1, 1, x.shape[-1]))(x)
     base = tuple(side // 16 for side in height_width(config.image_size))
-    first = layers.Conv2DTranspose(8 * config.width, base, kernel_initializer=_normal(), use_bias=False)
+    first = layers.Conv2DTranspose(8 * config.width, base, kernel_initializer=_normal(config), use_bias=False)
     x = _norm(config)(first(x))
     x = bottleneck(x, 2 * config.width, layers.ReLU(), config)
-    x = _norm(config)(_up_conv(4 * config.width)(x))
+    x = _norm(config)(_up_conv(config, 4 * config.width)(x))
     x = bottleneck(x, config.width, layers.ReLU(), config)
     for filters in (2 * config.width, config.width):
-        x = layers.ReLU()(_norm(config)(_up_conv(filters)(x)))
-    images = layers.Activation("tanh", dtype="float32", name="images")(_up_conv(config.channels)(x))
+        x = layers.ReLU()(_norm(config)(_up_conv(config, filters)(x)))
+    images = layers.Activation("tanh", dtype="float32", name="images")(_up_conv(config, config.channels)(x))
     return keras.Model({"latents": latents, "text": text}, images, name="generator")
 
 
@@ -548,9 +576,9 @@ def build_discriminator(config: GANCLSConfig) -> keras.Model:
     x = _picture_layers(images, config)
     code = layers.LeakyReLU(0.2)(_norm(config)(layers.Dense(config.text_code_size)(text)))
     planes = layers.UpSampling2D(x.shape[1:3])(layers.Reshape((1, 1, config.text_code_size))(code))
-    x = _conv(8 * config.discriminator_width, 1)(layers.Concatenate()([x, planes]))
+    x = _conv(config, 8 * config.discriminator_width, 1)(layers.Concatenate()([x, planes]))
     x = layers.LeakyReLU(0.2)(_norm(config)(x))
-    x = _conv(1, x.shape[1:3], padding="valid")(x)
+    x = _conv(config, 1, x.shape[1:3], padding="valid")(x)
     logits = layers.Reshape((1,), dtype="float32", name="logits")(x)
     return keras.Model({"images": images, "text": text}, logits, name="discriminator")
 
@@ -559,7 +587,7 @@ def build_style_encoder(config: GANCLSConfig) -> keras.Model:
     """Images (batch, height, width, channels) -> latents (batch, latent_size)."""
     images = keras.Input((*height_width(config.image_size), config.channels), name="images")
     x = _picture_layers(images, config)
-    x = _conv(config.latent_size, x.shape[1:3], padding="valid")(x)
+    x = _conv(config, config.latent_size, x.shape[1:3], padding="valid")(x)
     latents = layers.Reshape((config.latent_size,), dtype="float32", name="latents")(x)
     return keras.Model(images, latents, name="style_encoder")
 
@@ -567,10 +595,10 @@ def build_style_encoder(config: GANCLSConfig) -> keras.Model:
 def _picture_layers(images: keras.KerasTensor, config: GANCLSConfig) -> keras.KerasTensor:
     """D's layers 1 to 5: the sides are halved four times; the last two halvings have no activation."""
     width = config.discriminator_width
-    x = layers.LeakyReLU(0.2)(_conv(width, 4, 2)(images))
-    x = layers.LeakyReLU(0.2)(_norm(config)(_conv(2 * width, 4, 2)(x)))
-    x = _norm(config)(_conv(4 * width, 4, 2)(x))
-    x = _norm(config)(_conv(8 * width, 4, 2)(x))
+    x = layers.LeakyReLU(0.2)(_conv(config, width, 4, 2)(images))
+    x = layers.LeakyReLU(0.2)(_norm(config)(_conv(config, 2 * width, 4, 2)(x)))
+    x = _norm(config)(_conv(config, 4 * width, 4, 2)(x))
+    x = _norm(config)(_conv(config, 8 * width, 4, 2)(x))
     return bottleneck(x, 2 * width, layers.LeakyReLU(0.2), config)
 
 
@@ -578,18 +606,22 @@ def bottleneck(
     x: keras.KerasTensor, filters: int, activation: layers.Layer, config: GANCLSConfig
 ) -> keras.KerasTensor:
     """x plus 1x1, 3x3 and 3x3 convolutions of it, normalised; the activation is between and behind them."""
-    y = activation(_norm(config)(_conv(filters, 1)(x)))
-    y = activation(_norm(config)(_conv(filters, 3)(y)))
-    y = _norm(config)(_conv(x.shape[-1], 3)(y))
+    y = activation(_norm(config)(_conv(config, filters, 1)(x)))
+    y = activation(_norm(config)(_conv(config, filters, 3)(y)))
+    y = _norm(config)(_conv(config, x.shape[-1], 3)(y))
     return activation(layers.Add()([x, y]))
 
 
-def _conv(filters: int, kernel_size: Any, strides: int = 1, padding: str = "same") -> layers.Layer:
-    return layers.Conv2D(filters, kernel_size, strides, padding, kernel_initializer=_normal(), use_bias=False)
+def _conv(
+    config: GANCLSConfig, filters: int, kernel_size: Any, strides: int = 1, padding: str = "same"
+) -> layers.Layer:
+    options = {"kernel_initializer": _normal(config), "use_bias": False}
+    return layers.Conv2D(filters, kernel_size, strides, padding, **options)
 
 
-def _up_conv(filters: int) -> layers.Layer:
-    return layers.Conv2DTranspose(filters, 4, 2, "same", kernel_initializer=_normal(), use_bias=False)
+def _up_conv(config: GANCLSConfig, filters: int) -> layers.Layer:
+    options = {"kernel_initializer": _normal(config), "use_bias": False}
+    return layers.Conv2DTranspose(filters, 4, 2, "same", **options)
 
 
 def _norm(config: GANCLSConfig) -> layers.Layer:
@@ -599,5 +631,5 @@ def _norm(config: GANCLSConfig) -> layers.Layer:
     )
 
 
-def _normal() -> keras.initializers.Initializer:
-    return keras.initializers.RandomNormal(stddev=0.02)
+def _normal(config: GANCLSConfig) -> keras.initializers.Initializer:
+    return keras.initializers.RandomNormal(stddev=config.initial_std)
