@@ -83,7 +83,7 @@ def test_names_are_taken_once():
 LEVELS = [
     {"_quiet", "accumulation", "batch_spec", "chains", "random", "layers", "losses", "penalties", "schedules"}
     | {"cards", "config", "data", "fetch", "metrics", "music", "npz", "optimizers", "published", "replicas"}
-    | {"sequences", "tiling"},
+    | {"sequences", "shape_files", "shapes", "tiling"},
     {"networks", "conditional", "encoding", "endpoints", "fitting", "gan", "perceptual", "registry"}
     | {"segments", "upscaling"},
     {"models"},

@@ -40,6 +40,7 @@ PAPER_COUNTS = {
         "generator": 18_905_472, "discriminator": 4_030_080,
         "text_encoder": 1_814_144, "style_encoder": 4_380_928,
     },
+    "mvd_3d": {"encoder": 17_655_564, "generator": 25_420_520},
     "midinet": {"generator": 530_625, "discriminator": 312_703},
     "acgan": {"generator": 12_737_859, "discriminator": 3_016_555},
     "bingan": {"generator": 4_933_382, "discriminator": 1_411_140},

@@ -173,6 +173,8 @@ def sample_picture(
     Returns:
         uint8 (height, width, 3), or None for a model that makes no pictures, or none without `held_out`.
     """
+    if held_out is not None and hasattr(model, "held_out_pictures"):  # rows such as input, output, truth
+        return image_grid(model.held_out_pictures(held_out), columns=1)
     if hasattr(model, "sample_pictures"):  # what the model makes are no pictures: it draws them itself
         return image_grid(model.sample_pictures(count, seed), columns=1)
     if hasattr(model, "generate"):

@@ -425,7 +425,7 @@ def _sample_grid(run: _Run, sentinel: callbacks.Sentinel) -> callbacks.SampleGri
 
 def _held_out(model: GAN) -> dict[str, np.ndarray] | None:
     """For models that turn pictures into pictures the first of the test split, or of the training split."""
-    if hasattr(model, "generate"):
+    if hasattr(model, "generate") and not hasattr(model, "held_out_pictures"):
         return None
     options = {"batch_size": NUM_HELD_OUT, "shuffle": False, "drop_remainder": False}
     try:

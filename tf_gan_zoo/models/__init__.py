@@ -41,6 +41,6 @@ from tf_gan_zoo.models.wgan_gp import WGANGP
 __all__ = [
     "ACGAN", "ALI", "BEGAN", "BREGAN", "BiGAN", "BigGAN", "BinGAN", "CAAE", "CGAN", "CycleGAN", "DCGAN",
     "DRGAN", "DiscoGAN", "EnhanceNet", "FGAN", "GANCLS", "ImprovedGAN", "InfoGAN", "LAPGAN", "LSGAN",
-    "MVD3D", "MidiNet", "OriginalGAN", "PPGN", "PerceptualGAN", "Pix2Pix", "PixelDTGAN", "ProGAN",
-    "SAGAN", "SNGAN", "SRGAN", "SeqGAN", "SimGAN", "VAE", "VAEGAN", "WGAN", "WGANGP",
+    "MVD3D", "MidiNet", "OriginalGAN", "PPGN", "PerceptualGAN", "Pix2Pix", "PixelDTGAN", "ProGAN", "SAGAN",
+    "SNGAN", "SRGAN", "SeqGAN", "SimGAN", "VAE", "VAEGAN", "WGAN", "WGANGP",
 ]  # fmt: skip
