@@ -12,6 +12,7 @@ from tf_gan_zoo import zoo
 
 ROOT = Path(__file__).resolve().parent.parent
 GIGABYTE = 1024**2  # in the unit of ru_maxrss, kilobytes
+Image.MAX_IMAGE_PIXELS = None  # four times a camera's sides are more than Pillow takes from strangers
 PROGRAM = """
 import resource, sys
 from tf_gan_zoo import cli
