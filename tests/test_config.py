@@ -83,8 +83,8 @@ def test_names_are_taken_once():
 LEVELS = [
     {"_quiet", "accumulation", "batch_spec", "chains", "random", "layers", "losses", "penalties", "schedules"}
     | {"cards", "config", "data", "fetch", "metrics", "music", "npz", "optimizers", "published", "replicas"}
-    | {"sequences", "shape_files", "shapes", "tiling"},
-    {"networks", "conditional", "encoding", "endpoints", "fitting", "gan", "perceptual", "registry"}
+    | {"bodies", "sequences", "shape_files", "shapes", "skeletons", "tiling"},
+    {"networks", "captioned", "conditional", "encoding", "endpoints", "fitting", "gan", "perceptual", "registry"}
     | {"segments", "upscaling"},
     {"models"},
     {"weights", "distribution", "zoo", "callbacks", "pictures", "present", "latents"},

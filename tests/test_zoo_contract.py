@@ -35,7 +35,14 @@ PAPER_COUNTS = {
         "encoder": 18_234_034, "generator": 18_473_635,
         "discriminator": 8_669_137, "latent_discriminator": 6_001,
     },
+    "pose_guided_pg2": {
+        "coarse_generator": 70_795_075, "refiner": 6_058_883, "discriminator": 4_324_737,
+    },
     "dr_gan": {"encoder": 2_864_064, "decoder": 7_240_707, "discriminator": 2_931_474},
+    "crossing_nets": {
+        "pose_encoder": 6_000, "pose_decoder": 5_268, "prior": 0, "alignment": 575,
+        "generator": 161_665, "discriminator": 149_441, "posterior": 385_751, "metric": 385_751,
+    },
     "gan_cls": {
         "generator": 18_905_472, "discriminator": 4_030_080,
         "text_encoder": 1_814_144, "style_encoder": 4_380_928,
@@ -146,6 +153,10 @@ def test_inference_has_the_right_shape_range_and_seed(name):
         pictures = np.random.default_rng(0).uniform(-1, 1, (2, 10, 14, channels))
         images, (low, high) = model.refine(pictures), (-1, 1)
         assert images.shape == pictures.shape
+    elif hasattr(model, "transfer"):
+        fields, (low, high) = make_fields(model, 2), (-1, 1)
+        images = model.transfer(fields["inputs"], fields["keypoints"])
+        assert images.shape == fields["targets"].shape
     elif hasattr(model, "upscale"):
         images, (low, high) = model.upscale(np.random.default_rng(0).uniform(0, 1, (2, 10, 14, 3))), (-1, 1)
         assert images.shape == (2, 10 * model.config.scale, 14 * model.config.scale, 3)

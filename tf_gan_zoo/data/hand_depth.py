@@ -3,7 +3,7 @@
 View "hands", for all sources of hands:
 
     images      depth maps of a cube of 250 mm around the hand, seen along z; in [-1, 1], as far behind the
-                cube's centre in eighths of a metre; the background is -1, nothing else is below -0.914
+                cube's centre in eighths of a metre; the background is 1, nothing else is above 0.914
     joints      float32 (batch, num_joints, 3), x to the right, y down, z away from the camera, in
                 millimetres from the cube's centre; 0 where they are unknown
     labelled    int32 (batch,), 1 where they are known
@@ -46,8 +46,8 @@ from tf_gan_zoo.data.sources import DatasetError, Request, Source, existing_path
 CUBE_SIZE = 250.0
 """Side of the cube around a hand, in millimetres."""
 VIEWS_OF_HANDS = ("hands", "images")
-#: A pixel at the depth of the cube's centre, and the smallest one that is not background (-0.914).
-MIDDLE_GRAY, NEAREST = 127.5, 11
+#: Pixels of the background, and the largest one that is none (0.914): the cube's back is cut off.
+BACKGROUND, FARTHEST = 255, 244
 
 
 @register_source("hand_depth", views=VIEWS_OF_HANDS, needs_path=True)
@@ -84,7 +84,7 @@ def crop(
         size: pixels of the result, (height, width).
 
     Returns:
-        uint8 (height, width), 0 for background; and the centre, (3,), to be subtracted from joints.
+        uint8 (height, width), 255 for background; and the centre, (3,), to be subtracted from joints.
 
     Raises:
         DatasetError: if the frame is empty.
@@ -114,10 +114,10 @@ def center_of_mass(depth: np.ndarray, camera: np.ndarray) -> np.ndarray:
 
 
 def pixels_of(depth: np.ndarray) -> np.ndarray:
-    """Depth behind the cube's centre in millimetres -> uint8; what is infinite becomes 0, the background."""
-    behind = np.clip(depth, -CUBE_SIZE / 2, CUBE_SIZE / 2) / (CUBE_SIZE / 2)
-    gray = np.maximum(np.rint((behind + 1) * MIDDLE_GRAY), NEAREST)
-    return np.where(np.isfinite(depth), gray, 0).astype(np.uint8)
+    """Depth behind the cube's centre in millimetres -> uint8; infinite depth becomes 255, the background."""
+    behind = np.clip(depth, -CUBE_SIZE / 2, CUBE_SIZE / 2) / CUBE_SIZE  # from -1/2 to 1/2
+    gray = np.minimum(np.rint((behind + 0.5) * 255), FARTHEST)
+    return np.where(np.isfinite(depth), gray, BACKGROUND).astype(np.uint8)
 
 
 # -------------------------------------------------------------------- files
@@ -174,7 +174,7 @@ def _from_crops(
     crops = arrays["crops"]
     if crops.dtype != np.uint8:
         raise DatasetError(
-            f"{path}: crops must be uint8, 0 for background, 1 to 255 from the cube's front to its back, got "
+            f"{path}: crops must be uint8, 255 for background, from 0 at the cube's front to 244 else, got "
             f"{crops.dtype}. `tf_gan_zoo.data.hand_depth.pixels_of` makes them of millimetres."
         )
     rows, columns = (

@@ -9,6 +9,7 @@ from tf_gan_zoo.models.bingan import BinGAN
 from tf_gan_zoo.models.bre_gan import BREGAN
 from tf_gan_zoo.models.caae import CAAE
 from tf_gan_zoo.models.cgan import CGAN
+from tf_gan_zoo.models.crossing_nets import CrossingNets
 from tf_gan_zoo.models.cyclegan import CycleGAN
 from tf_gan_zoo.models.dcgan import DCGAN
 from tf_gan_zoo.models.discogan import DiscoGAN
@@ -26,6 +27,7 @@ from tf_gan_zoo.models.mvd_3d import MVD3D
 from tf_gan_zoo.models.perceptual_gan_small_objects import PerceptualGAN
 from tf_gan_zoo.models.pix2pix import Pix2Pix
 from tf_gan_zoo.models.pixeldtgan import PixelDTGAN
+from tf_gan_zoo.models.pose_guided_pg2 import PoseGuidedPG2
 from tf_gan_zoo.models.ppgn import PPGN
 from tf_gan_zoo.models.progan import ProGAN
 from tf_gan_zoo.models.sagan import SAGAN
@@ -39,8 +41,9 @@ from tf_gan_zoo.models.wgan import WGAN
 from tf_gan_zoo.models.wgan_gp import WGANGP
 
 __all__ = [
-    "ACGAN", "ALI", "BEGAN", "BREGAN", "BiGAN", "BigGAN", "BinGAN", "CAAE", "CGAN", "CycleGAN", "DCGAN",
-    "DRGAN", "DiscoGAN", "EnhanceNet", "FGAN", "GANCLS", "ImprovedGAN", "InfoGAN", "LAPGAN", "LSGAN",
-    "MVD3D", "MidiNet", "OriginalGAN", "PPGN", "PerceptualGAN", "Pix2Pix", "PixelDTGAN", "ProGAN", "SAGAN",
-    "SNGAN", "SRGAN", "SeqGAN", "SimGAN", "VAE", "VAEGAN", "WGAN", "WGANGP",
+    "ACGAN", "ALI", "BEGAN", "BREGAN", "BiGAN", "BigGAN", "BinGAN", "CAAE", "CGAN", "CrossingNets",
+    "CycleGAN", "DCGAN", "DRGAN", "DiscoGAN", "EnhanceNet", "FGAN", "GANCLS", "ImprovedGAN", "InfoGAN",
+    "LAPGAN", "LSGAN", "MVD3D", "MidiNet", "OriginalGAN", "PPGN", "PerceptualGAN", "Pix2Pix",
+    "PixelDTGAN", "PoseGuidedPG2", "ProGAN", "SAGAN", "SNGAN", "SRGAN", "SeqGAN", "SimGAN", "VAE",
+    "VAEGAN", "WGAN", "WGANGP",
 ]  # fmt: skip
