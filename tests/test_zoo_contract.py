@@ -39,6 +39,10 @@ PAPER_COUNTS = {
         "coarse_generator": 70_795_075, "refiner": 6_058_883, "discriminator": 4_324_737,
     },
     "dr_gan": {"encoder": 2_864_064, "decoder": 7_240_707, "discriminator": 2_931_474},
+    "crossing_nets": {
+        "pose_encoder": 6_000, "pose_decoder": 5_268, "prior": 0, "alignment": 575,
+        "generator": 161_665, "discriminator": 149_441, "posterior": 385_751, "metric": 385_751,
+    },
     "gan_cls": {
         "generator": 18_905_472, "discriminator": 4_030_080,
         "text_encoder": 1_814_144, "style_encoder": 4_380_928,

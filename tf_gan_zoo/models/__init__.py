@@ -9,6 +9,7 @@ from tf_gan_zoo.models.bingan import BinGAN
 from tf_gan_zoo.models.bre_gan import BREGAN
 from tf_gan_zoo.models.caae import CAAE
 from tf_gan_zoo.models.cgan import CGAN
+from tf_gan_zoo.models.crossing_nets import CrossingNets
 from tf_gan_zoo.models.cyclegan import CycleGAN
 from tf_gan_zoo.models.dcgan import DCGAN
 from tf_gan_zoo.models.discogan import DiscoGAN
@@ -40,7 +41,7 @@ from tf_gan_zoo.models.wgan import WGAN
 from tf_gan_zoo.models.wgan_gp import WGANGP
 
 __all__ = [
-    "ACGAN", "ALI", "BEGAN", "BREGAN", "BiGAN", "BigGAN", "BinGAN", "CAAE", "CGAN",
+    "ACGAN", "ALI", "BEGAN", "BREGAN", "BiGAN", "BigGAN", "BinGAN", "CAAE", "CGAN", "CrossingNets",
     "CycleGAN", "DCGAN", "DRGAN", "DiscoGAN", "EnhanceNet", "FGAN", "GANCLS", "ImprovedGAN", "InfoGAN",
     "LAPGAN", "LSGAN", "MVD3D", "MidiNet", "OriginalGAN", "PPGN", "PerceptualGAN", "Pix2Pix",
     "PixelDTGAN", "PoseGuidedPG2", "ProGAN", "SAGAN", "SNGAN", "SRGAN", "SeqGAN", "SimGAN", "VAE",
