@@ -10,8 +10,9 @@ import tf_gan_zoo as zoo
 from tf_gan_zoo.batch_spec import BatchError
 from tf_gan_zoo.config import ConfigError
 from tf_gan_zoo.data import DatasetError
-from tf_gan_zoo.models import gan_cls
-from tf_gan_zoo.models.gan_cls import ALPHABET, GANCLSConfig
+from tf_gan_zoo.models.gan_cls import GANCLSConfig
+from tf_gan_zoo.networks import text as text_network
+from tf_gan_zoo.networks.text import ALPHABET
 
 
 @pytest.fixture(scope="module")
@@ -28,18 +29,18 @@ def tensors(fields):
 
 def test_letters_have_their_places():
     assert len(ALPHABET) == 70
-    places = gan_cls.characters_of(tf.constant(["Az 9-", "é", "b" * 300]), 201).numpy()
+    places = text_network.characters_of(tf.constant(["Az 9-", "é", "b" * 300]), 201).numpy()
     assert places.shape == (3, 201)
     assert places[0, :6].tolist() == [0, 25, 69, 35, 59, 70]  # the hyphen's later place; the end
     assert places[1, :3].tolist() == [70, 70, 70]
     assert (places[2] == 1).all()
-    codes = gan_cls.CharacterCode()(places[:1]).numpy()[0]
+    codes = text_network.CharacterCode()(places[:1]).numpy()[0]
     assert codes.shape == (201, 70)
     assert codes.sum(axis=1)[:6].tolist() == [1, 1, 1, 1, 1, 0]
 
 
 def test_text_network_has_the_papers_size_and_a_state():
-    network = gan_cls.build_text_encoder(GANCLSConfig())
+    network = text_network.build_text_encoder(GANCLSConfig())
     assert network.count_params() == 1_814_144
     a, b = tiny("gan_cls", text_width=64).encode_text(["abc", "acb"]).numpy()  # the order counts
     assert np.abs(a - b).max() > 0.1 * np.abs(a).max()
@@ -54,7 +55,7 @@ def test_structured_hinge_against_loops():
         for j in range(5):
             if labels[i] != labels[j]:
                 total += max(0, 1 + v[i] @ t[j] - v[i] @ t[i]) + max(0, 1 + t[i] @ v[j] - t[i] @ v[i])
-    np.testing.assert_allclose(gan_cls.structured_hinge(v, t, labels), total / 25, rtol=1e-5)
+    np.testing.assert_allclose(text_network.structured_hinge(v, t, labels), total / 25, rtol=1e-5)
 
 
 # -------------------------------------------------------------------- losses
@@ -108,7 +109,7 @@ def test_captions_learn_to_fit_their_pictures():
     model.run_eagerly = True
     losses = [float(model.train_on_batch(fields, return_dict=True)["text_loss"]) for _ in range(2)]
     model.fit(tf.data.Dataset.from_tensor_slices(fields).batch(4).repeat(60), verbose=0)
-    final = float(model._text_loss(tensors(fields), training=False))
+    final = float(model.text_loss(tensors(fields), training=False))
     assert final < 0.5 * losses[0]
 
 
@@ -123,7 +124,9 @@ def test_pictures_of_captions_and_between_them(model):
     line = model.interpolate("red heart", "blue car", 5, seed=2)
     ends = [model.generate(captions=c, seed=2)[0] for c in ("red heart", "blue car")]
     np.testing.assert_allclose(line[[0, -1]], ends, atol=1e-5)
-    assert model.generate(3).shape == (3, 16, 16, 3)
+    in_turn = [model.config.sample_captions[k] for k in (0, 1, 2, 3, 0)]
+    expected = model.generate(captions=in_turn, seed=3)
+    np.testing.assert_allclose(model.generate(5, seed=3), expected, atol=1e-6)
     served = model.serving_functions["generate_from_captions"]
     pictures = served.function(tf.constant(["red heart", "blue car"]), tf.constant(2, tf.int64))["images"]
     np.testing.assert_allclose(pictures, images, atol=1e-5)
@@ -157,7 +160,7 @@ def test_strings_and_configs_that_do_not_fit_are_refused(model):
         model.fit({**fields, "captions": np.arange(4)}, verbose=0)
     wrong = {
         "16": {"image_size": 20}, "1024": {"text_size": 8}, "above": {"style_start": 5},
-        "66 or more": {"caption_length": 60},
+        "66 or more": {"caption_length": 60}, "at least one caption": {"sample_captions": ()},
     }  # fmt: skip
     for message, values in wrong.items():
         with pytest.raises(ConfigError, match=message):
