@@ -42,7 +42,7 @@ def read_heads(
         num_identities: People in the training split.
         num_poses: Yaws from -max_yaw to max_yaw.
         max_yaw: In degrees.
-        pictures_per_pose: Of each person at each yaw; half as many in "test".
+        pictures_per_pose: Of each person at each yaw.
     """
     if request.split not in ("train", "test"):
         raise DatasetError(f'heads has the splits "train" and "test", got {request.split!r}.')
@@ -53,9 +53,8 @@ def read_heads(
         )
     test = request.split == "test"
     people = min(_NUM_TEST, num_identities) if test else num_identities
-    count = max(pictures_per_pose // 2, 1) if test else pictures_per_pose
     yaws = tuple(np.linspace(-max_yaw, max_yaw, num_poses).tolist())
-    images, labels, poses = _draw_all(request.image_size or (32, 32), people, yaws, count, test)
+    images, labels, poses = _draw_all(request.image_size or (32, 32), people, yaws, pictures_per_pose, test)
     if request.channels == 1:
         images = np.rint(images @ [0.299, 0.587, 0.114]).astype(np.uint8)[..., None]
     return Source({"images": images}, {"labels": labels, "poses": poses})
@@ -65,15 +64,16 @@ def read_heads(
 def _draw_all(
     size: tuple[int, int], people: int, yaws: tuple[float, ...], count: int, test: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pictures, people and poses, ordered by person, then pose."""
-    labels, poses = (part.ravel() for part in np.mgrid[:people, : len(yaws), :count][:2])
+    """Pictures, people and poses, in no order."""
+    rng = np.random.default_rng([_CONTENT_SEED, test, people])
+    order = rng.permutation(people * len(yaws) * count)
+    labels, poses = (part.ravel()[order] for part in np.mgrid[:people, : len(yaws), :count][:2])
     images = np.empty((len(labels), *size, 3), np.uint8)
     heads = [make_head(np.random.default_rng([_CONTENT_SEED, test, person])) for person in range(people)]
-    rng = np.random.default_rng([_CONTENT_SEED, test, people])
     for k, (person, pose) in enumerate(zip(labels, poses)):
         yaw, shift = yaws[pose] + rng.uniform(-4, 4), rng.uniform(-0.05, 0.05, 2)
-        light = _direction(rng.uniform(-60, 60), rng.uniform(-10, 50))
-        images[k] = render(heads[person], yaw, size, light, shift, gray=rng.uniform(70, 190))
+        light = _direction(rng.uniform(-50, 50), rng.uniform(-10, 40))
+        images[k] = render(heads[person], yaw, size, light, shift, gray=rng.uniform(105, 150))
     return images, labels.astype(np.int32), poses.astype(np.int32)
 
 
