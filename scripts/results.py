@@ -23,6 +23,7 @@ BASELINES = {
     "refinement": "synthetic as it is",
     "text": "maximum likelihood alone",
     "music": "another chord, another bar",
+    "pose": "mean pose, another hand",
 }
 
 
@@ -94,6 +95,11 @@ METRICS = {
     "age_accuracy": Shown("pictures of the age asked for", "↑", True),
     "identity_accuracy": Shown("aged pictures that keep their sign", "↑", True),
     "code_spread": Shown("spread of codes (0.577 is uniform)", "≈"),
+    "joint_error": Shown("mean joint error (mm)", "↓", True),
+    "frames_within_40": Shown("hands with every joint within 40 mm", "↑"),
+    "frames_within_20": Shown("hands with every joint within 20 mm", "↑"),
+    "pose_code_error": Shown("joint error of the pose's own code (mm)", "↓"),
+    "render_error": Shown("error of depth maps made of poses", "↓", True),
     "retrieval_map": Shown("retrieval mAP", "↑", True),
     "activation_correlation": Shown("likeness of D's activation patterns", "↓"),
     "marginal_entropy_penalty": Shown("imbalance of D's units", "↓"),

@@ -440,8 +440,13 @@ class CrossingNets(AdversarialGAN):
         Raises:
             BatchError: if the joints do not fit.
         """
-        joints = checked_images(joints, self.batch_spec["joints"])
-        return np.asarray(self.run(joints, batch_size, "renderer"))
+        return np.asarray(self.run(self._checked_joints(joints), batch_size, "renderer"))
+
+    def _checked_joints(self, joints: Any) -> np.ndarray:
+        joints = np.asarray(joints, "float32")
+        joints = joints[None] if joints.ndim == 2 else joints
+        BatchSpec(joints=self.batch_spec["joints"]).check_values({"joints": joints})
+        return joints
 
     def generate_pairs(self, num_samples: int = 1, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """Drawn poses, as joints in millimetres, and their depth maps, which are those of `generate`."""
@@ -457,8 +462,7 @@ class CrossingNets(AdversarialGAN):
         Raises:
             BatchError: if the joints do not fit.
         """
-        ends = checked_images(np.stack([start, end]), self.batch_spec["joints"])
-        first, last = self.run(ends, 64, "pose_coder")
+        first, last = self.run(self._checked_joints(np.stack([start, end])), 64, "pose_coder")
         codes = first + np.linspace(0, 1, steps, dtype="float32")[:, None] * (last - first)
         return np.asarray(self.run(codes, 64, "decoder")), np.asarray(self.run(codes, 64, "code_renderer"))
 
