@@ -23,7 +23,7 @@ BASELINES = {
     "refinement": "synthetic as it is",
     "text": "maximum likelihood alone",
     "music": "another chord, another bar",
-    "pose": "mean pose, another hand",
+    "pose": "mean pose, input as it is",
 }
 
 
