@@ -10,6 +10,7 @@ from tf_gan_zoo import skeletons
 from tf_gan_zoo.batch_spec import BatchError
 from tf_gan_zoo.config import ConfigError
 from tf_gan_zoo.data import DatasetError, hand_depth, hands
+from tf_gan_zoo.layers import RunningNormal
 from tf_gan_zoo.models import crossing_nets
 from tf_gan_zoo.models.crossing_nets import CrossingNetsConfig
 
@@ -134,7 +135,7 @@ def test_principal_components_begin_the_autoencoder():
 
 
 def test_the_prior_follows_the_codes_that_are_known():
-    layer = crossing_nets.Prior(rate=1.0)
+    layer = RunningNormal(rate=1.0)
     layer.build((None, 2))
     codes = np.array([[1, 2], [3, 6], [100, 100]], "float32")
     layer.follow(codes, np.array([True, True, False]))
@@ -213,9 +214,7 @@ def load(name, **options):
 
 def test_a_straight_hand_keeps_its_bones():
     straight, bent = (hands.hand_joints(np.full((1, 5), part), np.zeros((1, 5)))[0] for part in (0.0, 1.0))
-    lengths = [
-        [np.linalg.norm(joints[a] - joints[b]) for a, b in hands.BONES] for joints in (straight, bent)
-    ]
+    lengths = [[np.linalg.norm(joints[a] - joints[b]) for a, b in hands.BONES] for joints in (straight, bent)]
     np.testing.assert_allclose(lengths[0], lengths[1])
     assert (straight[4::4][:4, 1] < -120).all()  # tips are up
     assert (bent[4::4][:4, 2] < -5).all()  # and in front of the palm once they are bent

@@ -13,6 +13,7 @@ from tf_gan_zoo.layers.one_hot import OneHot
 from tf_gan_zoo.layers.pixel_norm import PixelNorm
 from tf_gan_zoo.layers.reflection_padding import ReflectionPadding2D
 from tf_gan_zoo.layers.roi_align import BatchToRegions, RegionsToBatch, RoIAlign
+from tf_gan_zoo.layers.running_normal import RunningNormal
 from tf_gan_zoo.layers.seeded_dropout import SeededDropout
 from tf_gan_zoo.layers.seeded_noise import SeededGaussianNoise
 from tf_gan_zoo.layers.self_attention import SelfAttention
@@ -47,6 +48,7 @@ __all__ = [
     "ReflectionPadding2D",
     "RegionsToBatch",
     "RoIAlign",
+    "RunningNormal",
     "SeededDropout",
     "SelfAttention",
     "SpectralNormalization",

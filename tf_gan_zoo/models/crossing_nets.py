@@ -61,6 +61,7 @@ from tf_gan_zoo.config import (
 from tf_gan_zoo.encoding import kl_to_standard_normal, normal_sample
 from tf_gan_zoo.endpoints import Endpoint
 from tf_gan_zoo.gan import AdversarialGAN
+from tf_gan_zoo.layers import RunningNormal
 from tf_gan_zoo.registry import Paper, register
 
 _NYU_STEPS = 363  # batches of 200 in 72,757 frames
@@ -627,48 +628,11 @@ def smoothness(own: tf.Tensor, mixed: tf.Tensor, places: tf.Tensor, fake_places:
 # -------------------------------------------------------------------- networks
 
 
-@keras.saving.register_keras_serializable("tf_gan_zoo")
-class Prior(layers.Layer):
-    """Standard normal numbers -> z with the mean and deviation of each number in training.
-
-    Args:
-        rate: how fast both follow the batches of the first phase.
-    """
-
-    def __init__(self, rate: float = 0.02, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.rate = rate
-
-    def build(self, shape: tuple[int | None, ...]) -> None:
-        for name, start in (("means", "zeros"), ("squares", "ones")):
-            weight = self.add_weight(
-                shape=shape[-1:], initializer=start, dtype="float32", trainable=False, name=name
-            )
-            setattr(self, name, weight)
-
-    def call(self, noise: tf.Tensor) -> tf.Tensor:
-        variances = tf.maximum(self.squares - tf.square(self.means), 0.0)
-        return self.means + tf.sqrt(variances) * tf.cast(noise, tf.float32)
-
-    def follow(self, latents: tf.Tensor, known: tf.Tensor) -> None:
-        """Moves both towards those of the global batch's z, (batch, latent_size), where poses are known."""
-        present = replicas.mean(tf.reduce_sum(tf.cast(known, tf.float32))) > 0
-        rate = self.rate * tf.cast(present, tf.float32)
-        for variable, values in ((self.means, latents), (self.squares, tf.square(latents))):
-            current = replicas.mean(replicas.masked_mean(values, known))
-            variable.assign(variable + rate * (current - variable))
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "rate": self.rate}
-
-
 def build_pose_encoder(config: CrossingNetsConfig) -> keras.Model:
     """Poses (batch, 3 * num_joints) -> means and log variances of codes, (batch, code_size) each."""
     poses = keras.Input((3 * config.num_joints,), name="poses")
     x = _dense(config.hidden_size, 0.01, activation="relu", name="hidden")(poses)
-    outputs = [
-        _dense(config.code_size, 0.01, dtype="float32", name=n)(x) for n in ("means", "log_variances")
-    ]
+    outputs = [_dense(config.code_size, 0.01, dtype="float32", name=n)(x) for n in ("means", "log_variances")]
     return keras.Model(poses, outputs, name="pose_encoder")
 
 
@@ -683,7 +647,7 @@ def build_pose_decoder(config: CrossingNetsConfig) -> keras.Model:
 def build_prior(config: CrossingNetsConfig) -> keras.Model:
     """Standard normal numbers (batch, latent_size) -> z."""
     noise = keras.Input((config.latent_size,), name="latents")
-    return keras.Model(noise, Prior(dtype="float32", name="prior")(noise), name="prior")
+    return keras.Model(noise, RunningNormal(dtype="float32", name="prior")(noise), name="prior")
 
 
 def build_alignment(config: CrossingNetsConfig) -> keras.Model:
@@ -734,9 +698,7 @@ def _dense(units: int, std: float, **kwargs: Any) -> layers.Layer:
 
 def _conv(config: CrossingNetsConfig) -> layers.Layer:
     initializer = keras.initializers.RandomNormal(stddev=0.05)
-    return layers.Conv2D(
-        config.width, 6, 2, padding="same", use_bias=False, kernel_initializer=initializer
-    )
+    return layers.Conv2D(config.width, 6, 2, padding="same", use_bias=False, kernel_initializer=initializer)
 
 
 def _up_conv(filters: int, **kwargs: Any) -> layers.Layer:
