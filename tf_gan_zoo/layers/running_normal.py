@@ -36,7 +36,7 @@ class RunningNormal(keras.layers.Layer):
         return self.means + tf.sqrt(variances) * tf.cast(noise, tf.float32)
 
     def follow(self, values: tf.Tensor, mask: tf.Tensor) -> None:
-        """Moves both statistics towards those of values (batch, size) of the global batch where `mask` holds."""
+        """Moves both statistics towards those of the global batch of values (batch, size) within a mask."""
         present = replicas.mean(tf.reduce_sum(tf.cast(mask, tf.float32))) > 0
         rate = self.rate * tf.cast(present, tf.float32)
         for variable, current in ((self.means, values), (self.squares, tf.square(values))):
