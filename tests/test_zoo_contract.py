@@ -43,6 +43,10 @@ PAPER_COUNTS = {
         "pose_encoder": 6_000, "pose_decoder": 5_268, "prior": 0, "alignment": 575,
         "generator": 161_665, "discriminator": 149_441, "posterior": 385_751, "metric": 385_751,
     },
+    "stackgan": {
+        "generator_one": 14_264_192, "discriminator_one": 4_029_824,
+        "generator_two": 26_290_080, "discriminator_two": 48_603_520, "text_encoder": 1_814_144,
+    },
     "gan_cls": {
         "generator": 18_905_472, "discriminator": 4_030_080,
         "text_encoder": 1_814_144, "style_encoder": 4_380_928,

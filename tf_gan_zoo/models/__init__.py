@@ -35,6 +35,7 @@ from tf_gan_zoo.models.seqgan import SeqGAN
 from tf_gan_zoo.models.simgan import SimGAN
 from tf_gan_zoo.models.sngan import SNGAN
 from tf_gan_zoo.models.srgan import SRGAN
+from tf_gan_zoo.models.stackgan import StackGAN
 from tf_gan_zoo.models.vae import VAE
 from tf_gan_zoo.models.vae_gan import VAEGAN
 from tf_gan_zoo.models.wgan import WGAN
@@ -44,6 +45,6 @@ __all__ = [
     "ACGAN", "ALI", "BEGAN", "BREGAN", "BiGAN", "BigGAN", "BinGAN", "CAAE", "CGAN", "CrossingNets",
     "CycleGAN", "DCGAN", "DRGAN", "DiscoGAN", "EnhanceNet", "FGAN", "GANCLS", "ImprovedGAN", "InfoGAN",
     "LAPGAN", "LSGAN", "MVD3D", "MidiNet", "OriginalGAN", "PPGN", "PerceptualGAN", "Pix2Pix",
-    "PixelDTGAN", "PoseGuidedPG2", "ProGAN", "SAGAN", "SNGAN", "SRGAN", "SeqGAN", "SimGAN", "VAE",
-    "VAEGAN", "WGAN", "WGANGP",
+    "PixelDTGAN", "PoseGuidedPG2", "ProGAN", "SAGAN", "SNGAN", "SRGAN", "SeqGAN", "SimGAN",
+    "StackGAN", "VAE", "VAEGAN", "WGAN", "WGANGP",
 ]  # fmt: skip
