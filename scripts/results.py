@@ -94,6 +94,17 @@ METRICS = {
     "distinct_2": Shown("different pairs of tokens", "≈"),
     "age_accuracy": Shown("pictures of the age asked for", "↑", True),
     "identity_accuracy": Shown("aged pictures that keep their sign", "↑", True),
+    "rank1": Shown("turned faces of unknown people recognised", "↑", True),
+    "rank1_profile": Shown("faces in profile of unknown people recognised", "↑"),
+    "rank1_fused": Shown("sets of turned faces recognised", "↑", True),
+    "pose_leakage": Shown("poses that features give away", "↓"),
+    "turned_pose": Shown("turned faces in the pose asked for", "↑", True),
+    "turned_identity": Shown("turned faces of the right person", "↑"),
+    "mask_ssim": Shown("SSIM of the body", "↑", True),
+    "pose_error": Shown("distance of joints from the pose (pixels)", "↓", True),
+    "ssim_coarse": Shown("SSIM after stage I", "↑"),
+    "mask_ssim_coarse": Shown("SSIM of the body after stage I", "↑"),
+    "pose_error_coarse": Shown("distance of joints after stage I (pixels)", "↓"),
     "code_spread": Shown("spread of codes (0.577 is uniform)", "≈"),
     "joint_error": Shown("mean joint error (mm)", "↓", True),
     "frames_within_40": Shown("hands with every joint within 40 mm", "↑"),
@@ -106,7 +117,7 @@ METRICS = {
     "clustering_accuracy": Shown("clustering accuracy", "↑", True),
 }
 #: Numbers that are shown within another one's row, or only in the record.
-_HIDDEN = ("num_classes", "ms_ssim_real")
+_HIDDEN = ("num_classes", "ms_ssim_real", "confidence_of_yaw")
 
 
 @dataclass(frozen=True)
