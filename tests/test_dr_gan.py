@@ -124,6 +124,11 @@ def test_faces_in_all_poses_and_in_one(single):
     assert np.abs(single.rotate(images, 1, seed=1) - every[:, 1]).max() > 0
     rotated = single.endpoints["rotate"].run({"images": images, "poses": np.array([2, 0, 1], "int32")})
     np.testing.assert_allclose(rotated["rotated"], every[[0, 1, 2], [2, 0, 1]], atol=1e-5)
+    front = single.endpoints["translate"].run({"images": images})["outputs"]
+    np.testing.assert_allclose(front, every[:, 1], atol=1e-5)
+    np.testing.assert_allclose(single.translate(images), every[:, 1], atol=1e-5)
+    with pytest.raises(ValueError, match="Use rotate"):
+        single.translate(images, "b_to_a")
     np.testing.assert_allclose(single.similarity(images, images), 1.0, atol=1e-6)
 
 

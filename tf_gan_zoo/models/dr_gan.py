@@ -427,13 +427,23 @@ class DRGAN(GAN):
     @functools.cached_property
     def rotation_network(self) -> keras.Model:
         """Images and poses -> the faces in these poses, without noise: encoder and decoder as one network."""
-        c = self.config
-        images, poses = self.encoder.input, keras.Input((), dtype="int32", name="poses")
+        poses = keras.Input((), dtype="int32", name="poses")
+        made = self._decoded_symbolically(poses, "rotated")
+        return keras.Model({"images": self.encoder.input, "poses": poses}, made, name="rotation_network")
+
+    @functools.cached_property
+    def frontal_network(self) -> keras.Model:
+        """Images -> the faces as seen from in front."""
+        front = keras.ops.cast(0.0 * self.encoder.outputs[0][:, 0], "int32") + self.config.num_poses // 2
+        made = self._decoded_symbolically(front, "outputs")
+        return keras.Model(self.encoder.input, made, name="frontal_network")
+
+    def _decoded_symbolically(self, poses: keras.KerasTensor, name: str) -> keras.KerasTensor:
+        """What the decoder makes of the encoder's feature, without noise."""
         features = self.encoder.outputs[0]
-        latents = keras.ops.tile(0.0 * features[:, :1], (1, c.latent_size))
+        latents = keras.ops.tile(0.0 * features[:, :1], (1, self.config.latent_size))
         made = self.decoder({"features": features, "poses": poses, "latents": latents})
-        made = layers.Activation("linear", dtype="float32", name="rotated")(made)
-        return keras.Model({"images": images, "poses": poses}, made, name="rotation_network")
+        return layers.Activation("linear", dtype="float32", name=name)(made)
 
     def public_network(self) -> keras.Model:
         return self.rotation_network
@@ -447,6 +457,7 @@ class DRGAN(GAN):
         return {
             "rotate": Endpoint(self.rotation_network, pictures, notes=poses),
             "encode": Endpoint(self.encoder, {"images": _RANGE}, notes=who),
+            "translate": Endpoint(self.frontal_network, {"images": _RANGE, "outputs": _RANGE}),
         }
 
     def public_inputs(self, endpoint: Endpoint, batch: Any) -> dict[str, Any]:
