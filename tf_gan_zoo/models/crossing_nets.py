@@ -28,8 +28,8 @@ Choices: 100 epochs of "depth", which the code does not tell; samples are drawn 
 with the mean and deviation that each number of z had in the first phase, as codes with noise of 0.05 are far
 from a standard normal one.
 
-Departures: one batch size, 200, where "depth" has 100; Adam goes on from one phase to the next; G and D see
-both kinds of fakes as one batch.
+Departures: one batch size, 200, where "depth" has 100; Adam goes on from one phase to the next; all that D or
+G gets in a step is one batch, so that batch normalisation has the statistics by which poses are estimated.
 """
 
 from __future__ import annotations
@@ -83,6 +83,7 @@ class CrossingNetsConfig(Config):
         dense_size: units of G's and the heads' dense layers.
         num_mixed: codes in a mix.
         error_limit: squared differences in L_recons are cut off here.
+        reconstruction_weight, posterior_weight: of L_recons and L_post in the joint phase.
         vae_steps, depth_steps, link_steps: steps of the first three phases.
         vae_learning_rate, depth_learning_rate, link_learning_rate, joint_learning_rate: rates by phase; the
             first falls by a twentieth in 10,000 steps.
@@ -106,6 +107,8 @@ class CrossingNetsConfig(Config):
     dense_size: PositiveInt = 512
     num_mixed: PositiveInt = 5
     error_limit: PositiveFloat = 1.0
+    reconstruction_weight: NonNegativeFloat = 1.0
+    posterior_weight: NonNegativeFloat = 1.0
     vae_steps: NonNegativeInt = 201 * _NYU_STEPS
     depth_steps: NonNegativeInt = 100 * _NYU_STEPS
     link_steps: NonNegativeInt = 21 * _NYU_STEPS
@@ -325,14 +328,14 @@ class CrossingNets(AdversarialGAN):
             fakes = self.generator(self.random_uniform("noise", shape, -1.0, 1.0), training=True)
             with tape.stop_recording():
                 d_loss = self._discriminate(batch["images"], fakes)
-            real, fake = (self._judged(images, training=True) for images in (batch["images"], fakes))
+            real, fake = self._judged(batch["images"], fakes, training=True)
             g_loss = feature_difference(real["features"], fake["features"])
         self.update("generator", tape, g_loss)
         return {"d_loss": d_loss, "g_loss": g_loss}
 
     def _discriminate(self, images: tf.Tensor, fakes: tf.Tensor) -> tf.Tensor:
         with tf.GradientTape() as tape:
-            real, fake = (self._judged(x, training=True) for x in (images, fakes))
+            real, fake = self._judged(images, fakes, training=True)
             loss = adversarial.non_saturating_discriminator_loss(real["logits"], fake["logits"])
         self.update("discriminator", tape, loss)
         return loss
@@ -358,7 +361,8 @@ class CrossingNets(AdversarialGAN):
                 logged = self._discriminate_and_estimate(batch, codes, fakes)
             terms = self._terms(batch, codes, fakes, training=True)
             reconstruction = self._reconstruction_loss(batch, fakes)
-            loss = terms["g_loss"] + reconstruction + terms["smoothness_loss"]
+            loss = terms["g_loss"] + terms["smoothness_loss"]
+            loss += self.config.reconstruction_weight * reconstruction
         self.update("generator", tape, loss)
         self.update("alignment", tape, loss)
         return {**logged, "g_loss": terms["g_loss"], "reconstruction_loss": reconstruction}
@@ -368,7 +372,8 @@ class CrossingNets(AdversarialGAN):
     ) -> dict[str, tf.Tensor]:
         with tf.GradientTape(persistent=True) as tape:
             losses = self._terms(batch, codes, fakes, training=True)
-            loss = losses["d_loss"] + losses["posterior_loss"] + losses["smoothness_loss"]
+            loss = losses["d_loss"] + losses["smoothness_loss"]
+            loss += self.config.posterior_weight * losses["posterior_loss"]
         self.update("discriminator", tape, loss)
         self.update("heads", tape, loss)
         return losses
@@ -378,11 +383,11 @@ class CrossingNets(AdversarialGAN):
     ) -> dict[str, tf.Tensor]:
         """All terms that D's trunk and heads take part in, before weighting (all weights are 1)."""
         known = self._known(batch)
-        real, fake = (self._judged(images, training) for images in (batch["images"], fakes))
+        real, fake = self._judged(batch["images"], fakes, training)
         own, mixed = tf.split(codes, 2)
         estimated = self.posterior(real["maps"], training=training)
-        places = self.metric(real["maps"], training=training)
-        fake_places = self.metric(fake["maps"], training=training)
+        places = self.metric(tf.concat([real["maps"], fake["maps"]], axis=0), training=training)
+        places, fake_places = tf.split(places, [tf.shape(own)[0], tf.shape(codes)[0]])
         return {
             "d_loss": adversarial.non_saturating_discriminator_loss(real["logits"], fake["logits"]),
             "g_loss": feature_difference(real["features"], fake["features"]),
@@ -390,9 +395,15 @@ class CrossingNets(AdversarialGAN):
             "smoothness_loss": replicas.masked_mean(smoothness(own, mixed, places, fake_places), known),
         }
 
-    def _judged(self, images: tf.Tensor, training: bool) -> dict[str, tf.Tensor]:
-        outputs = self.discriminator(images, training=training)
-        return dict(zip(("logits", "features", "maps"), outputs))
+    def _judged(
+        self, images: tf.Tensor, fakes: tf.Tensor, training: bool
+    ) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
+        """D's outputs for both, which it gets as one batch."""
+        outputs = self.discriminator(tf.concat([images, fakes], axis=0), training=training)
+        sizes = [tf.shape(images)[0], tf.shape(fakes)[0]]
+        parts = zip(*(tf.split(output, sizes) for output in outputs))
+        real, fake = (dict(zip(("logits", "features", "maps"), part)) for part in parts)
+        return real, fake
 
     def _rendered(self, codes: tf.Tensor, training: bool) -> tf.Tensor:
         """G(A(z))."""
