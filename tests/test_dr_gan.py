@@ -282,6 +282,15 @@ def test_folders_of_faces(folder):
     assert batch["labels"].numpy().tolist() == [0, 0, 0]  # numbered from 0 in each split
 
 
+def test_example_on_disk_is_what_the_loader_expects(tmp_path):
+    folder = heads.write_example(tmp_path / "new" / "faces", num_identities=2, size=(16, 16))
+    batch = next(iter(load(f"faces:{folder}", split="all", batch_size=18, shuffle=False)))
+    assert batch["labels"].numpy().tolist() == [0] * 9 + [1] * 9
+    assert batch["poses"].numpy().tolist() == [*range(9)] * 2
+    drawn = next(iter(load("heads", num_identities=2, pictures_per_pose=1, batch_size=18)))
+    assert {x.tobytes() for x in batch["images"].numpy()} == {x.tobytes() for x in drawn["images"].numpy()}
+
+
 @pytest.mark.parametrize("change, message", [
     (lambda text: text.replace("identity", "who", 1), "no column 'identity'"),
     (lambda text: text.replace(",P3,", ",,", 1), "line 11: nothing in column 'identity'"),

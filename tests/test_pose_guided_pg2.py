@@ -11,6 +11,7 @@ from tf_gan_zoo import bodies
 from tf_gan_zoo.batch_spec import BatchError
 from tf_gan_zoo.config import ConfigError
 from tf_gan_zoo.data import DatasetError
+from tf_gan_zoo.data import figures as data_figures
 from tf_gan_zoo.metrics.pose_error import JointReader, direction_histograms, joint_distance
 from tf_gan_zoo.models import pose_guided_pg2
 from tf_gan_zoo.models.pose_guided_pg2 import PoseGuidedPG2Config
@@ -249,6 +250,16 @@ def test_folders_of_people(folder):
     (folder / "market-pairs-train.csv").unlink()
     assert load(folder, 12)["inputs"].shape == (12, 16, 16, 3)  # six pairs of each person
     assert load(folder, 5, max_pairs=5)["inputs"].shape == (5, 16, 16, 3)
+
+
+def test_example_on_disk_is_what_the_loader_expects(tmp_path):
+    folder = data_figures.write_example(tmp_path / "new" / "people", num_people=2, num_poses=2, size=(64, 32))
+    keywords = {"view": "pose_pairs", "image_size": (64, 32), "batch_size": 4, "shuffle": False, "split": "test"}
+    written = next(iter(zoo.load_dataset(f"people:{folder}", **keywords)))
+    drawn = next(iter(zoo.load_dataset("figures", num_people=2, num_poses=2, **keywords)))
+    for field in ("inputs", "targets"):
+        np.testing.assert_array_equal(written[field], drawn[field])
+    np.testing.assert_allclose(written["keypoints"], drawn["keypoints"], atol=0.5 / 32)  # whole pixels
 
 
 @pytest.mark.parametrize("file, change, message", [

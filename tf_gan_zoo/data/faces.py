@@ -9,6 +9,7 @@ DIR/faces.csv, UTF-8, names the pictures, who they show, and the yaw in degrees,
 
 A column `split` with train or test in every row settles the splits; else a stable hash puts a tenth of the
 people into the test split, so that nobody is in both. Crop the faces first, eyes and mouth in place.
+`tf_gan_zoo.data.heads.write_example("my_faces")` writes such a folder.
 
 * posed: `images`; `labels`, identities numbered from 0 within a split; `poses`, numbers of bins of the yaw:
   the outermost negative one is 0, and the middle one of an odd number is frontal.

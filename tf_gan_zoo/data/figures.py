@@ -7,11 +7,14 @@ the training split.
 
 * pose_pairs: `inputs` and `targets`, the same person in two poses; `keypoints` (num, 18, 3) of the targets,
   as the source `people` has them; joints on the far side of a turned head are not visible.
+
+`write_example` writes some to a folder, to see what the source `people` expects.
 """
 
 import dataclasses
 import functools
 import itertools
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -49,6 +52,37 @@ def read_figures(request: Request, *, num_people: int = 300, num_poses: int = 8)
     first, second = (num_poses * np.arange(num_people)[:, None] + pairs[:, k] for k in (0, 1))
     images = {"inputs": pictures[first.ravel()], "targets": pictures[second.ravel()]}
     return Source(images, {"keypoints": keypoints[second.ravel()]})
+
+
+def write_example(
+    folder: str | Path, num_people: int = 5, num_poses: int = 3, size: tuple[int, int] = (128, 64)
+) -> Path:
+    """Writes people of both splits, with keypoints and pairs, as a folder that the source `people` reads.
+
+    Args:
+        folder: new, or with nothing in it that is called the same.
+        num_people: In each split.
+        num_poses: Pictures of each.
+        size: (height, width) in pixels.
+
+    Returns:
+        The folder.
+    """
+    folder = Path(folder)
+    for split in ("train", "test"):
+        (folder / split).mkdir(parents=True, exist_ok=True)
+        pictures, keypoints = _draw_all(tuple(size), num_people, num_poses, split == "test")
+        names = [f"{k // num_poses:04}_{k % num_poses}.png" for k in range(len(pictures))]
+        rows = ["name:keypoints_y:keypoints_x"]
+        for name, picture, joints in zip(names, pictures, keypoints):
+            Image.fromarray(picture).save(folder / split / name)
+            pixels = np.where(joints[:, 2:] > 0, joints[:, 1::-1] * size, -1).astype(int)
+            rows.append(f"{name}: {pixels[:, 0].tolist()}: {pixels[:, 1].tolist()}")
+        same = [pair for pair in itertools.permutations(names, 2) if pair[0][:4] == pair[1][:4]]
+        pairs = ["from,to", *(",".join(pair) for pair in same)]
+        for kind, lines in (("annotation", rows), ("pairs", pairs)):
+            (folder / f"example-{kind}-{split}.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return folder
 
 
 @functools.lru_cache(maxsize=4)

@@ -9,15 +9,18 @@ and different people look alike in one pose: what a model of identity has to sor
   `max_yaw`) to `num_poses - 1`.
 * posed_sets: `set_size` pictures of one person in each example.
 
-The persons of the test split are not those of the training split.
+The persons of the test split are not those of the training split. `write_example` writes some to a folder, to
+see what the source `faces` expects.
 """
 
 import dataclasses
 import functools
+from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
-from tf_gan_zoo.data.faces import VIEWS
+from tf_gan_zoo.data.faces import TABLE, VIEWS
 from tf_gan_zoo.data.sources import DatasetError, Request, Source, register_source
 
 _CONTENT_SEED = 20_170_721
@@ -58,6 +61,29 @@ def read_heads(
     if request.channels == 1:
         images = np.rint(images @ [0.299, 0.587, 0.114]).astype(np.uint8)[..., None]
     return Source({"images": images}, {"labels": labels, "poses": poses})
+
+
+def write_example(folder: str | Path, num_identities: int = 5, size: tuple[int, int] = (96, 96)) -> Path:
+    """Writes heads, one of each person in each of nine poses, as a folder that the source `faces` reads.
+
+    Args:
+        folder: new, or with nothing in it that is called the same.
+        num_identities: People; those of the training split.
+        size: (height, width) in pixels.
+
+    Returns:
+        The folder.
+    """
+    folder, yaws = Path(folder), np.linspace(-60, 60, 9)
+    images, labels, poses = _draw_all(tuple(size), num_identities, tuple(yaws.tolist()), 1, False)
+    rows = ["file,identity,yaw"]
+    for image, person, pose in sorted(zip(images, labels, poses), key=lambda row: tuple(row[1:])):
+        name = f"{person:03}/{pose}.png"
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(folder / name)
+        rows.append(f"{name},{person:03},{yaws[pose]:g}")
+    (folder / TABLE).write_text("\n".join(rows) + "\n", encoding="utf-8")
+    return folder
 
 
 @functools.lru_cache(maxsize=4)

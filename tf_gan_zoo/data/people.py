@@ -12,6 +12,7 @@ found, in OpenPose's order (`tf_gan_zoo.bodies.JOINTS`):
     0002_c1s1_000451_03.jpg: [17, 32, ..., -1]: [31, 30, ..., -1]
 
 Without pairs, all pairs of pictures whose names are the same up to the first "_" are taken, both ways.
+`tf_gan_zoo.data.figures.write_example("my_people")` writes such a folder.
 
 * pose_pairs: `inputs` and `targets`, resized to `image_size` whatever their aspect; `keypoints` (num, 18, 3)
   of the targets: across and down as parts of width and height, and whether the joint is visible.
