@@ -254,7 +254,7 @@ def test_folders_of_people(folder):
 
 def test_example_on_disk_is_what_the_loader_expects(tmp_path):
     folder = data_figures.write_example(tmp_path / "new" / "people", num_people=2, num_poses=2, size=(64, 32))
-    keywords = {"view": "pose_pairs", "image_size": (64, 32), "batch_size": 4, "shuffle": False, "split": "test"}
+    keywords = {"view": "pose_pairs", "image_size": (64, 32), "batch_size": 4, "split": "test"}
     written = next(iter(zoo.load_dataset(f"people:{folder}", **keywords)))
     drawn = next(iter(zoo.load_dataset("figures", num_people=2, num_poses=2, **keywords)))
     for field in ("inputs", "targets"):
