@@ -167,8 +167,8 @@ def test_wrong_chords_and_bars_are_refused():
         model.generate(0)
 
 
-def test_trained_melodies_keep_to_their_chords():
-    """Chord tones 0.2 above those under another chord, and above an untrained network's."""
+def test_trained_melodies_keep_to_their_chords_and_go_on_from_the_last_bar():
+    """Chord tones 0.2 above those under another chord, and nearer to their own last bar than to another's."""
     examples = held_out("midinet.melodies", 400)
     found = zoo.get("midinet.melodies", weights="pretrained").measure(examples)
     untrained = zoo.get("midinet.melodies").measure(examples)
@@ -176,6 +176,7 @@ def test_trained_melodies_keep_to_their_chords():
     assert found["chord_tone_rate"] > untrained["chord_tone_rate"] + 0.2
     assert found["pitch_distance"] < 0.5 * untrained["pitch_distance"]
     assert found["joint_interval"] < 0.3 * untrained["joint_interval"]
+    assert found["joint_interval"] < found["joint_interval_baseline"] - 0.6
 
 
 # -------------------------------------------------------------------- music
