@@ -295,6 +295,14 @@ class MidiNet(AdversarialGAN):
             "generate_seeded": ServingFunction(generate_seeded, drawn.inputs, drawn.pictures, drawn.examples)
         }
 
+    def example_inputs(
+        self, endpoint: Endpoint, count: int, sizes: Mapping[str, tuple[int, int]], seed: int = 0
+    ) -> dict[str, Any]:
+        """Those of the bars of one melody: a bar that follows silence says little of the others."""
+        inputs = super().example_inputs(endpoint, count, sizes, seed)
+        melody = self._melody(inputs)
+        return {**inputs, "previous_bars": tf.concat([inputs["previous_bars"][:1], melody[:-1]], axis=0)}
+
     def sample_pictures(self, count: int = 64, seed: int = 0) -> np.ndarray:
         """Piano rolls in [-1, 1] of `count` bars, as melodies of eight: (num, rows, columns, 1)."""
         melodies = [self.generate(8, seed + k) for k in range(max(count // 8, 1))]
