@@ -39,36 +39,38 @@ _CONTRAST = 1.1
 
 
 @register_source("coloured_emoji", views=SINGLE_IMAGE_VIEWS, needs_path=True)
-def read_coloured_emoji(request: Request, *, nouns: tuple[str, ...] = NOUNS) -> Source:
+def read_coloured_emoji(
+    request: Request, *, nouns: tuple[str, ...] = NOUNS, styles: tuple[str, ...] = STYLES
+) -> Source:
     """Reads the emoji and dyes them.
 
     Args:
         request: split "train", "test" (captions not in "train") or "all". Labels number the captions.
         nouns: the emoji's short names in the packages' emoji.json; "_" becomes a blank.
+        styles: whose drawings, "google", "twitter" or both; each is a picture of its own.
     """
     if request.split not in ("train", "test", "all"):
         raise DatasetError(f'coloured_emoji has the splits "train", "test", "all", got {request.split!r}.')
-    root, nouns, count = existing_path(request, "coloured_emoji"), tuple(nouns), len(COLOURS)
-    places = np.arange(len(nouns) * count)
+    pictures = _dyed(existing_path(request, "coloured_emoji"), tuple(nouns), tuple(styles))
+    places, count = np.arange(len(nouns) * len(COLOURS)), len(COLOURS)
     held_out = (places // count + places % count) % count == count - 1
     wanted = {"train": ~held_out, "test": held_out, "all": np.full(len(places), True)}[request.split]
     captions = [f"{colour} {noun.replace('_', ' ')}" for noun in nouns for colour in COLOURS]
-    chosen = np.repeat(places[wanted], len(STYLES))
-    pictures = _dyed(root, nouns).reshape(-1, *_dyed(root, nouns).shape[-3:])
+    chosen = np.repeat(places[wanted], len(styles))
     values = {
         "labels": chosen.astype(np.int32),
         "captions": np.array([captions[k] for k in chosen], object),
     }
-    images = pictures[np.repeat(wanted, len(STYLES))]
-    return Source({"images": images}, values, tuple(captions))
+    flat = pictures.reshape(-1, *pictures.shape[-3:])
+    return Source({"images": flat[np.repeat(wanted, len(styles))]}, values, tuple(captions))
 
 
 @functools.lru_cache(maxsize=2)
-def _dyed(root: Path, nouns: tuple[str, ...]) -> np.ndarray:
+def _dyed(root: Path, nouns: tuple[str, ...], styles: tuple[str, ...]) -> np.ndarray:
     """All pictures, uint8 (nouns, colours, styles, height, width, 3)."""
-    files = [emoji_files(root, style, nouns) for style in STYLES]
+    files = [emoji_files(root, style, nouns) for style in styles]
     drawings = [[_drawing(path) for path in paths] for paths in zip(*files)]
-    rows = [[[dye(d, rgb) for d in pair] for rgb in COLOURS.values()] for pair in drawings]
+    rows = [[[dye(d, rgb) for d in several] for rgb in COLOURS.values()] for several in drawings]
     return np.array(rows, np.uint8)
 
 

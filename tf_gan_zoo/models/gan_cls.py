@@ -65,6 +65,7 @@ class GANCLSConfig(CaptionedConfig):
         interpolation_weight: of G's term for mixed embeddings.
         style_start: the step from which S is trained, after 600 epochs of G and D; None for never.
         initial_std: standard deviation of convolutions' first weights; narrow networks need a larger one.
+        discriminator_learning_rate: of D, if it is another; few pictures need a slower one.
         halving_steps: G's and D's learning rate is halved after so many steps; 100 epochs of birds.
     """
 
@@ -76,6 +77,7 @@ class GANCLSConfig(CaptionedConfig):
     interpolation_weight: NonNegativeFloat = 1.0
     style_start: PositiveInt | None = 800 * 138
     learning_rate: PositiveFloat = 2e-4
+    discriminator_learning_rate: PositiveFloat | None = None
     beta_1: Fraction = 0.5
     initial_std: PositiveFloat = 0.02
     halving_steps: PositiveInt = 100 * 138
@@ -150,9 +152,8 @@ class GANCLS(CaptionedGAN):
         c = self.config
         if player == "text_encoder":
             return self.text_optimizer()
-        halved = keras.optimizers.schedules.ExponentialDecay(
-            c.learning_rate, c.halving_steps, 0.5, staircase=True
-        )
+        rate = (player == "discriminator" and c.discriminator_learning_rate) or c.learning_rate
+        halved = keras.optimizers.schedules.ExponentialDecay(rate, c.halving_steps, 0.5, staircase=True)
         return keras.optimizers.Adam(halved, beta_1=c.beta_1)
 
     # ---------------------------------------------------------------- training

@@ -70,6 +70,7 @@ class StackGANConfig(CaptionedConfig):
         kl_weight: of the KL term.
         stage_two_start: the step from which Stage II is trained, after 600 epochs of Stage I.
         initial_std: standard deviation of the first weights; narrow networks need a larger one.
+        discriminator_learning_rate: of D, if it is another; few pictures need a slower one.
         halving_steps: the learning rate is halved after so many steps of Stage I, 50 epochs, and of Stage II,
             100 epochs.
     """
@@ -85,6 +86,7 @@ class StackGANConfig(CaptionedConfig):
     kl_weight: NonNegativeFloat = 2.0
     stage_two_start: PositiveInt = 800 * 138
     learning_rate: PositiveFloat = 2e-4
+    discriminator_learning_rate: PositiveFloat | None = None
     beta_1: Fraction = 0.5
     initial_std: PositiveFloat = 0.02
     halving_steps: tuple[PositiveInt, PositiveInt] = (50 * 138, 100 * 138)
@@ -128,8 +130,8 @@ class StackGANConfig(CaptionedConfig):
     tiny={
         "image_size": 32, "enlargement": 2, "width": 2, "discriminator_width": 4, "latent_size": 4,
         "code_size": 4, "text_size": 8, "text_code_size": 4, "text_width": 2, "caption_length": 66,
-        "image_features": "random", "text_steps": 1, "num_residual_blocks": 1, "stage_two_start": 2,
-        "batch_size": 4,
+        "image_features": "random", "text_steps": 1, "text_initial_range": 0.5, "num_residual_blocks": 1,
+        "stage_two_start": 2, "initial_std": 0.1, "batch_size": 4,
     },
 )  # fmt: skip
 class StackGAN(CaptionedGAN):
@@ -168,7 +170,8 @@ class StackGAN(CaptionedGAN):
         if player == "text_encoder":
             return self.text_optimizer()
         steps = c.halving_steps[player.endswith("two")]
-        halved = keras.optimizers.schedules.ExponentialDecay(c.learning_rate, steps, 0.5, staircase=True)
+        rate = (player.startswith("discriminator") and c.discriminator_learning_rate) or c.learning_rate
+        halved = keras.optimizers.schedules.ExponentialDecay(rate, steps, 0.5, staircase=True)
         return keras.optimizers.Adam(halved, beta_1=c.beta_1)
 
     @property
