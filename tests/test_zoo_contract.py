@@ -51,6 +51,7 @@ PAPER_COUNTS = {
         "generator": 18_905_472, "discriminator": 4_030_080,
         "text_encoder": 1_814_144, "style_encoder": 4_380_928,
     },
+    "adversarial_imposters": {"discriminator": 14_715_201, "detector": 20_423_224, "selector": 0},
     "mvd_3d": {"encoder": 17_655_564, "generator": 25_420_520},
     "midinet": {"generator": 530_625, "discriminator": 312_703},
     "acgan": {"generator": 12_737_859, "discriminator": 3_016_555},
@@ -164,6 +165,10 @@ def test_inference_has_the_right_shape_range_and_seed(name):
     elif hasattr(model, "upscale"):
         images, (low, high) = model.upscale(np.random.default_rng(0).uniform(0, 1, (2, 10, 14, 3))), (-1, 1)
         assert images.shape == (2, 10 * model.config.scale, 14 * model.config.scale, 3)
+    elif hasattr(model, "realism"):  # boxes around what was found
+        fields, (low, high) = make_fields(model, 2), (0, 1)
+        images = model.detect(fields["images"], num_boxes=3)["boxes"]
+        assert images.shape == (2, 3, 4)
     else:  # features of regions of pictures
         fields, (low, high) = make_fields(model, 2), (-np.inf, np.inf)
         images = model.super_resolve(fields["images"], fields["boxes"])

@@ -26,6 +26,7 @@ from tf_gan_zoo.data import (
     people,
     products,
     solids,
+    streets,
     texts,
     tfds,
 )
@@ -72,6 +73,7 @@ __all__ = [
     "products",
     "register_source",
     "solids",
+    "streets",
     "texts",
     "tfds",
 ]

@@ -23,6 +23,9 @@ VIEWS = {
     "sequences": ("tokens",),
     "ages": ("images", "ages", "labels"),
     "shapes": ("depth", "labels"),
+    "imposters": (
+        "images", "boxes", "pool_images", "pool_boxes", "thetas", "indices", "real_thetas",
+    ),  # fmt: skip
     "hands": ("images", "joints", "labelled"),
     "posed": ("images", "labels", "poses"),
     "posed_sets": ("images", "labels", "poses"),

@@ -1,6 +1,7 @@
 """The zoo's table of contents: importing this package registers every model."""
 
 from tf_gan_zoo.models.acgan import ACGAN
+from tf_gan_zoo.models.adversarial_imposters import AdversarialImposters
 from tf_gan_zoo.models.ali import ALI
 from tf_gan_zoo.models.began import BEGAN
 from tf_gan_zoo.models.bigan import BiGAN
@@ -42,9 +43,9 @@ from tf_gan_zoo.models.wgan import WGAN
 from tf_gan_zoo.models.wgan_gp import WGANGP
 
 __all__ = [
-    "ACGAN", "ALI", "BEGAN", "BREGAN", "BiGAN", "BigGAN", "BinGAN", "CAAE", "CGAN", "CrossingNets",
-    "CycleGAN", "DCGAN", "DRGAN", "DiscoGAN", "EnhanceNet", "FGAN", "GANCLS", "ImprovedGAN", "InfoGAN",
-    "LAPGAN", "LSGAN", "MVD3D", "MidiNet", "OriginalGAN", "PPGN", "PerceptualGAN", "Pix2Pix",
-    "PixelDTGAN", "PoseGuidedPG2", "ProGAN", "SAGAN", "SNGAN", "SRGAN", "SeqGAN", "SimGAN",
-    "StackGAN", "VAE", "VAEGAN", "WGAN", "WGANGP",
+    "ACGAN", "ALI", "AdversarialImposters", "BEGAN", "BREGAN", "BiGAN", "BigGAN", "BinGAN", "CAAE", "CGAN",
+    "CrossingNets", "CycleGAN", "DCGAN", "DRGAN", "DiscoGAN", "EnhanceNet", "FGAN", "GANCLS", "ImprovedGAN",
+    "InfoGAN", "LAPGAN", "LSGAN", "MVD3D", "MidiNet", "OriginalGAN", "PPGN", "PerceptualGAN", "Pix2Pix",
+    "PixelDTGAN", "PoseGuidedPG2", "ProGAN", "SAGAN", "SNGAN", "SRGAN", "SeqGAN", "SimGAN", "StackGAN",
+    "VAE", "VAEGAN", "WGAN", "WGANGP",
 ]  # fmt: skip
