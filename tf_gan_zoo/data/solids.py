@@ -28,7 +28,8 @@ Distance = Callable[[np.ndarray], np.ndarray]
 def read_solids(request: Request, *, num_examples: int = 1000) -> Source:
     """Boxes, cylinders, cones, ellipsoids, rings, tables and chairs of many proportions, all upright.
 
-    They are kept in the process for the next call.
+    Boxes and ellipsoids are wider than deep and deeper than high, and rings lie: turned ones would look almost
+    alike from the next camera. Shapes are kept in the process for the next call.
 
     Args:
         request: split "train", or "test": other draws.
@@ -196,8 +197,13 @@ def _around_y(points: np.ndarray) -> np.ndarray:
     return np.sqrt(points[0] ** 2 + points[2] ** 2)
 
 
+def _lying(sides: np.ndarray) -> np.ndarray:
+    """Three numbers as width, height and depth: the largest, the least and the other."""
+    return np.sort(sides)[[2, 0, 1]]
+
+
 def _box(rng: np.random.Generator) -> tuple[Distance, float]:
-    half = rng.uniform(0.25, 1, 3)
+    half = _lying(rng.uniform(0.25, 1, 3))
     return lambda p: _box_distance(p, (0, 0, 0), half), float(np.linalg.norm(half))
 
 
@@ -222,7 +228,7 @@ def _cone(rng: np.random.Generator) -> tuple[Distance, float]:
 
 
 def _ellipsoid(rng: np.random.Generator) -> tuple[Distance, float]:
-    axes = rng.uniform(0.3, 1, (3, 1)).astype("float32")
+    axes = _lying(rng.uniform(0.3, 1, 3)).astype("float32")[:, None]
 
     def distance(p: np.ndarray) -> np.ndarray:
         scaled = np.sqrt(np.square(p / axes).sum(axis=0))
@@ -233,14 +239,8 @@ def _ellipsoid(rng: np.random.Generator) -> tuple[Distance, float]:
 
 
 def _ring(rng: np.random.Generator) -> tuple[Distance, float]:
-    tube = np.float32(rng.uniform(0.15, 0.42))
-    axis = rng.integers(2) * 2  # it stands or lies
-
-    def distance(p: np.ndarray) -> np.ndarray:
-        turned = p if axis == 0 else p[[0, 2, 1]]
-        return np.hypot(_around_y(turned) - (1 - tube), turned[1]) - tube
-
-    return distance, 1.0
+    tube = np.float32(rng.uniform(0.12, 0.42))
+    return lambda p: np.hypot(_around_y(p) - (1 - tube), p[1]) - tube, 1.0
 
 
 def _table(rng: np.random.Generator) -> tuple[Distance, float]:

@@ -72,8 +72,8 @@ class MVD3DConfig(Config):
         width: n, in multiples of which all layers are sized.
         kl_weight: w for pictures of 224 pixels; by default the variant's.
         initial_std: standard deviation of the first weights of convolutions.
-        schedule: "paper", the released code's rates by epoch, see `paper_rates`; or "cosine", from
-            `learning_rate` to 0.
+        schedule: "paper", the released code's rates by epoch, see `paper_rates`; or "cosine", which falls to
+            0 after the warm-up.
         first_learning_rate: of the paper's first epoch.
         warm_up_epochs: until `learning_rate` is reached.
     """
@@ -156,7 +156,12 @@ class MVD3D(LabelledGAN):
     def make_optimizer(self, player: str) -> keras.optimizers.Optimizer:
         c, schedules = self.config, keras.optimizers.schedules
         if c.schedule == "cosine":
-            return keras.optimizers.Adam(schedules.CosineDecay(c.learning_rate, c.total_steps))
+            warm_up = c.warm_up_epochs * c.total_steps // c.epochs
+            rate = schedules.CosineDecay(
+                c.first_learning_rate, max(c.total_steps - warm_up, 1), warmup_target=c.learning_rate,
+                warmup_steps=warm_up,
+            )  # fmt: skip
+            return keras.optimizers.Adam(rate)
         rates = paper_rates(c.learning_rate, c.first_learning_rate, c.warm_up_epochs, c.epochs)
         ends = [(k + 1) * (c.steps_per_epoch or _SHAPENET_STEPS) for k in range(len(rates) - 1)]
         if not ends:
