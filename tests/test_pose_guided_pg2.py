@@ -131,6 +131,13 @@ def test_refined_is_coarse_and_difference(model):
     np.testing.assert_allclose(stages["coarse"], np.clip(coarse, -1, 1), atol=1e-5)
 
 
+def test_stage_ones_rate_can_fall():
+    decayed = tiny("pose_guided_pg2", coarse_decay=True, coarse_steps=10, learning_rate=1e-3)
+    rates = {player: decayed.player_optimizer(player)._learning_rate for player in decayed.players}
+    assert [float(rates["coarse_generator"](step)) for step in (0, 5, 10)] == pytest.approx([1e-3, 5e-4, 0])
+    assert float(rates["refiner"]) == float(rates["discriminator"]) == pytest.approx(1e-3)
+
+
 def test_mirrored_examples_stay_together(model):
     fields = {n: tf.constant(v) for n, v in make_fields(model, 2).items()}
     mirrored = pose_guided_pg2.mirrored_where(tf.constant([True, False]), fields)

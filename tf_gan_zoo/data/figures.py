@@ -49,9 +49,13 @@ def read_figures(request: Request, *, num_people: int = 300, num_poses: int = 8)
         num_people, num_poses = min(num_people, _NUM_TEST), min(num_poses, _TEST_POSES)
     pictures, keypoints = _draw_all(request.image_size or (64, 32), num_people, num_poses, test)
     pairs = np.array(list(itertools.permutations(range(num_poses), 2)))
-    first, second = (num_poses * np.arange(num_people)[:, None] + pairs[:, k] for k in (0, 1))
-    images = {"inputs": pictures[first.ravel()], "targets": pictures[second.ravel()]}
-    return Source(images, {"keypoints": keypoints[second.ravel()]})
+    # Neighbours are different people, and the second half of the examples shows other people than the first.
+    examples = np.arange(num_people * len(pairs)).reshape(num_people, -1)
+    order = [half.T.ravel() for half in np.array_split(examples, 2)]
+    person, pair = np.divmod(np.concatenate(order), len(pairs))
+    first, second = (num_poses * person + pairs[pair, k] for k in (0, 1))
+    images = {"inputs": pictures[first], "targets": pictures[second]}
+    return Source(images, {"keypoints": keypoints[second]})
 
 
 def write_example(

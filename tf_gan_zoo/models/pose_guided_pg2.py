@@ -73,6 +73,7 @@ class PoseGuidedPG2Config(Config):
         radius: of the disks and around the limbs, in pixels.
         discriminator_input: "triplet" or "pair", see the module.
         coarse_steps: steps of stage I.
+        coarse_decay: in stage I the learning rate falls to 0 along a cosine (ours, for short runs).
         reconstruction_weight: of G_2's reconstruction; 50 for DeepFashion.
         mask_weight: of the body, beyond the weight 1 of the whole picture.
         flip: mirror half of the examples left to right.
@@ -92,6 +93,7 @@ class PoseGuidedPG2Config(Config):
     radius: PositiveFloat = 4.0
     discriminator_input: Literal["triplet", "pair"] = "triplet"
     coarse_steps: NonNegativeInt = 22_000
+    coarse_decay: bool = False
     reconstruction_weight: NonNegativeFloat = 10.0
     mask_weight: NonNegativeFloat = 1.0
     flip: bool = True
@@ -156,7 +158,10 @@ class PoseGuidedPG2(GAN):
         return (("coarse", 0), ("refinement", steps)) if steps else (("refinement", 0),)
 
     def make_optimizer(self, player: str) -> keras.optimizers.Optimizer:
-        return keras.optimizers.Adam(self.config.learning_rate, beta_1=self.config.beta_1)
+        c, rate = self.config, self.config.learning_rate
+        if c.coarse_decay and player == "coarse_generator":
+            rate = keras.optimizers.schedules.CosineDecay(rate, max(c.coarse_steps, 1))
+        return keras.optimizers.Adam(rate, beta_1=c.beta_1)
 
     @property
     def batch_spec(self) -> BatchSpec:
