@@ -146,7 +146,7 @@ def carve(depth: np.ndarray, resolution: int = 32, votes: int = 3) -> np.ndarray
     """How deep inside a shape the points of a grid lie, as the views tell.
 
     Each camera says how far behind its surface a point is; where it sees nothing, or the surface further
-    back, the point is outside. The `votes`-th lowest word counts, so that a few wrong views carve nothing away.
+    back, the point is outside. The `votes`-th lowest word counts: a few wrong views carve nothing away.
 
     Args:
         depth: (size, size, 20), 0 outside of the silhouettes.

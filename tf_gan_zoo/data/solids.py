@@ -28,8 +28,8 @@ Distance = Callable[[np.ndarray], np.ndarray]
 def read_solids(request: Request, *, num_examples: int = 1000) -> Source:
     """Boxes, cylinders, cones, ellipsoids, rings, tables and chairs of many proportions, all upright.
 
-    Boxes and ellipsoids are wider than deep and deeper than high, and rings lie: turned ones would look almost
-    alike from the next camera. Shapes are kept in the process for the next call.
+    Boxes and ellipsoids are wider than deep and deeper than high, and rings lie: turned ones would look
+    almost alike from the next camera. Shapes are kept in the process for the next call.
 
     Args:
         request: split "train", or "test": other draws.

@@ -49,20 +49,28 @@ def hidden_prior() -> Prior:
 
 
 @register_source("streets", views=("imposters",))
-def read_streets(request: Request, *, num_pool: int = 4000, num_real: int = 500) -> Source:
+def read_streets(
+    request: Request, *, num_pool: int = 4000, num_real: int = 500, max_boxes: int = LAYOUT.people
+) -> Source:
     """Draws a split; kept in the process for the next call.
 
     Args:
         request: split "train", or "test": other real pictures beside other scenes, `num_real` of both.
         num_pool: rendered scenes of the pool.
         num_real: real pictures.
+        max_boxes: boxes of a picture, 5 or more; those behind its people's are empty.
     """
     if request.split not in ("train", "test"):
         raise DatasetError(f'streets has the splits "train" and "test", got {request.split!r}.')
     if request.channels == 1:
         raise DatasetError("streets are coloured: channels must be 3.")
     test, size = request.split == "test", request.image_size or (64, 64)
-    return Source(*_drawn(size, num_real if test else num_pool, num_real, num_pool, test))
+    if max_boxes < LAYOUT.people:
+        raise DatasetError(f"streets: max_boxes must be {LAYOUT.people} or more, got {max_boxes}.")
+    images, values = _drawn(size, num_real if test else num_pool, num_real, num_pool, test)
+    empty = ((0, 0), (0, max_boxes - LAYOUT.people), (0, 0))
+    padded = {name: np.pad(values[name], empty) for name in ("boxes", "pool_boxes")}
+    return Source(images, {**values, **padded})
 
 
 @functools.lru_cache(maxsize=4)

@@ -2,12 +2,12 @@
 
     min over S, |S| = K   max over D   sum_i log D(x_i) + sum_{j in S} log(1 - D(G(theta_j))),
 
-x_i real pictures, G a renderer with parameters theta (people, their models, motions, places; background and
-light), a black box without gradients, S a part of a pool of N rendered scenes. In turns, S is fixed and D
-learns to tell real from rendered, then D is fixed and S becomes the scenes with the highest scores; at first
-S is everything, after the last round K scenes. Then the detector learns from S, and after that from labelled
-real pictures where there are any. So a prior over theta that knows nothing moves to where the real, rare
-cases are.
+x_i real pictures, G a renderer with parameters theta (people, their models, motions and places; background
+and light), a black box without gradients, S a part of a pool of N rendered scenes. In turns, S is fixed and
+D learns to tell real from rendered, then D is fixed and S becomes the scenes with the highest scores; at
+first S is everything, after the last round K scenes. Then the detector learns from S, and after that from
+labelled real pictures where there are any. So a prior over theta that knows nothing moves to where the real,
+rare cases are.
 
 By `mode`:
 
@@ -28,11 +28,12 @@ Choices where the paper leaves room: D is VGG-16's convolutions with the mean ov
 layer; both kinds of pictures are blurred and get noise, so that it looks at scenes and not at the renderer's
 edges; `crop_size` adds a second one for people that are cut out. K is a fifth of the pool. A scene's score is
 the sum over rounds of D's logits, which are taken in a pass of the pool at the end of each round, in which D
-rests; S shrinks from round to round and what has left it stays out. (With S chosen anew from the whole pool
-by the last D alone, it jumps to scenes that D has not met for a while: on the stand-in its parameters were
-further from the real ones after the second round than before the first.) "steer" reweighs the pool; to render anew
-from what it found, draw from `prior` (see `tf_gan_zoo.scenes`). Anchors are matched as in Faster R-CNN (0.7,
-0.3). Departure: weight decay is decoupled from momentum.
+rests; S shrinks from round to round, and what has left it stays out. (With S chosen anew from the whole pool
+by the last D alone, it jumps to scenes that D has not met for a while: on the stand-in they were further from
+the real ones after the second round than before the first.) "steer" reweighs the pool; to render anew from
+what it found, draw from `prior` (see `tf_gan_zoo.scenes`). Anchors are matched as in Faster R-CNN (0.7, 0.3).
+
+Departure: weight decay is decoupled from momentum.
 """
 
 from __future__ import annotations
@@ -275,7 +276,7 @@ class AdversarialImposters(GAN):
 
     @property
     def data_keywords(self) -> dict[str, Any]:
-        return {"num_pool": self.config.num_pool}
+        return {"num_pool": self.config.num_pool, "max_boxes": self.config.max_boxes}
 
     # ---------------------------------------------------------------- choosing
 
@@ -571,7 +572,7 @@ class AdversarialImposters(GAN):
         table = functools.partial(scenes.histograms, layout=c.layout, num_bins=c.num_bins)
         chosen, everything = table(thetas[seen], weights=weights[seen]), table(thetas[seen])
         results = {"theta_entropy": scenes.entropy(chosen)}
-        if real_thetas is not None:
+        if real_thetas is not None and np.max(real_thetas) >= 0:  # else nobody knows them
             real = table(np.asarray(real_thetas))
             results["theta_distance"] = scenes.total_variation(chosen, real)
             results["theta_distance_baseline"] = scenes.total_variation(everything, real)
