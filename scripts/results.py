@@ -114,6 +114,17 @@ METRICS = {
     "retrieval_map": Shown("retrieval mAP", "↑", True),
     "activation_correlation": Shown("likeness of D's activation patterns", "↓"),
     "marginal_entropy_penalty": Shown("imbalance of D's units", "↓"),
+    "silhouette_iou": Shown("overlap of silhouettes", "↑", True),
+    "voxel_iou": Shown("overlap of carved shapes", "↑", True),
+    "depth_l1": Shown("error of depth inside (1 is the ball's diameter)", "↓", True),
+    "chamfer": Shown("distance of point clouds (1 is the ball's radius)", "↓"),
+    "shape_accuracy": Shown("shapes whose class is told rightly", "↑"),
+    "average_precision": Shown("average precision on rare pictures", "↑", True),
+    "miss_rate": Shown("log-average miss rate on rare pictures", "↓"),
+    "average_precision_all": Shown("average precision, trained on the whole pool", ""),
+    "miss_rate_all": Shown("log-average miss rate, trained on the whole pool", ""),
+    "theta_distance": Shown("distance of scenes' parameters to real ones'", "↓", True),
+    "theta_entropy": Shown("entropy of scenes' parameters (nats)", "≈"),
     "clustering_accuracy": Shown("clustering accuracy", "↑", True),
 }
 #: Numbers that are shown within another one's row, or only in the record.

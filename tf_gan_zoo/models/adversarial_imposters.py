@@ -12,8 +12,8 @@ rare cases are.
 By `mode`:
 
     "select"   as above
-    "steer"    the prior itself is learnt: p(theta) is the pool's distribution times exp(phi . f(theta)), f the
-               histogram bins that theta falls into. phi goes up E_p[(s - E_p s) grad log p], the score
+    "steer"    the prior itself is learnt: p(theta) is the pool's distribution times exp(phi . f(theta)), with
+               f the histogram bins that theta falls into. phi goes up E_p[(s - E_p s) grad log p], the score
                function's gradient with s = D's logits, estimated with scenes of the pool that are weighted
                by exp(phi . f); after each round the pool keeps these weights in the place of S.
 
