@@ -24,6 +24,7 @@ BASELINES = {
     "text": "maximum likelihood alone",
     "music": "another chord, another bar",
     "pose": "mean pose, input as it is",
+    "shape_3d": "mean shape, one class",
 }
 
 
@@ -121,8 +122,8 @@ METRICS = {
     "shape_accuracy": Shown("shapes whose class is told rightly", "↑"),
     "average_precision": Shown("average precision on rare pictures", "↑", True),
     "miss_rate": Shown("log-average miss rate on rare pictures", "↓"),
-    "average_precision_all": Shown("average precision, trained on the whole pool", ""),
-    "miss_rate_all": Shown("log-average miss rate, trained on the whole pool", ""),
+    "average_precision_all": Shown("average precision, trained on the whole pool", "↑"),
+    "miss_rate_all": Shown("log-average miss rate, trained on the whole pool", "↓"),
     "theta_distance": Shown("distance of scenes' parameters to real ones'", "↓", True),
     "theta_entropy": Shown("entropy of scenes' parameters (nats)", "≈"),
     "clustering_accuracy": Shown("clustering accuracy", "↑", True),
