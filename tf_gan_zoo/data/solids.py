@@ -245,7 +245,7 @@ def _ring(rng: np.random.Generator) -> tuple[Distance, float]:
 
 def _table(rng: np.random.Generator) -> tuple[Distance, float]:
     wide, deep, high = rng.uniform(0.5, 1), rng.uniform(0.4, 0.9), rng.uniform(0.35, 0.9)
-    top, leg = rng.uniform(0.06, 0.12), rng.uniform(0.06, 0.12)
+    top, leg = rng.uniform(0.1, 0.17), rng.uniform(0.1, 0.16)
 
     def distance(p: np.ndarray) -> np.ndarray:
         board = _box_distance(p, (0, high - top, 0), (wide, top, deep))
@@ -256,7 +256,7 @@ def _table(rng: np.random.Generator) -> tuple[Distance, float]:
 
 def _chair(rng: np.random.Generator) -> tuple[Distance, float]:
     wide, deep, high = rng.uniform(0.35, 0.6), rng.uniform(0.35, 0.6), rng.uniform(0.8, 1)
-    seat, board, leg = rng.uniform(-0.25, 0.15), rng.uniform(0.05, 0.1), rng.uniform(0.05, 0.09)
+    seat, board, leg = rng.uniform(-0.25, 0.15), rng.uniform(0.09, 0.15), rng.uniform(0.08, 0.13)
 
     def distance(p: np.ndarray) -> np.ndarray:
         parts = _box_distance(p, (0, seat, 0), (wide, board, deep))
