@@ -29,9 +29,13 @@ PICTURES = {
     "dcgan.fashion_mnist": ["latents/*_fashion.*"],
     "dcgan.glyphs": ["walk.gif", "latents/*_glyphs.*"],
     "infogan.fashion_mnist": ["latents/*_infogan.*"],
+    "midinet.melodies": ["melody.*"],
+    "mvd_3d.solids": ["shapes.gif"],
 }
 #: What these show, by their names without the last word.
 CAPTIONS = {
+    "melody": "a melody over chords; listen to it: ",
+    "shapes": "reconstructed shapes, turned",
     "walk": "a closed walk through latent space",
     "interpolate": "each row: from one latent vector to another",
     "arithmetic": "arithmetic with mean latents: A − B + C",
@@ -182,17 +186,20 @@ def more_pictures(name: str) -> list[Path]:
 
 
 def captioned(path: Path) -> Markup:
+    """A picture with its caption, and with a link to the sound of the same name."""
     what = path.stem.rpartition("_")[0] or path.stem
-    return figure(path, CAPTIONS.get(what, what.replace("_", " ")))
+    sound = path.with_suffix(".mid")
+    heard = link(sound.name, sound) if sound.is_file() else ""
+    return figure(path, CAPTIONS.get(what, what.replace("_", " ")), heard)
 
 
-def figure(path: Path, caption: str) -> Markup:
+def figure(path: Path, caption: str, more: str = "") -> Markup:
     with Image.open(path) as image:
         width, height = image.size
     factor = max(1, PICTURE_WIDTH // width)
     shown = {"width": width * factor, "height": height * factor}
     picture = tag("img", src=relative(path), alt=caption, **shown)
-    return tag("figure", picture, tag("figcaption", caption))
+    return tag("figure", picture, tag("figcaption", caption, more))
 
 
 def numbers(name: str) -> Iterator[Markup]:
