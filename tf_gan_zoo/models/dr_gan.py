@@ -355,14 +355,13 @@ class DRGAN(GAN):
         images, field = np.asarray(images), self._face_field
         if self.config.num_images == 1:
             return np.asarray(self.run(checked_images(images, field), batch_size, "encoder")), None
-        in_sets = images.ndim == 5
-        shape = images.shape[:2] if in_sets else (*images.shape[: max(images.ndim - 3, 0)],)
-        faces = checked_images(images.reshape(-1, *images.shape[2:]) if in_sets else images, field)
-        features, weights = self.run(faces, batch_size, "encoder")
-        if not in_sets:
+        if images.ndim < 5:
+            features, weights = self.run(checked_images(images, field), batch_size, "encoder")
             return features, weights[:, 0]
-        sets = features.reshape(*shape, -1), weights.reshape(*shape, 1)
-        return np.asarray(fuse(*sets)), weights.reshape(shape)
+        shape, faces = images.shape[:2], checked_images(images.reshape(-1, *images.shape[2:]), field)
+        features, weights = self.run(faces, batch_size, "encoder")
+        fused = fuse(features.reshape(*shape, -1), weights.reshape(*shape, 1))
+        return np.asarray(fused), weights.reshape(shape)
 
     @property
     def _face_field(self) -> Field:
