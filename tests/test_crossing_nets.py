@@ -199,7 +199,7 @@ def test_trained_nets_read_hands():
     examples = held_out("crossing_nets.hands", 300)
     found = zoo.get("crossing_nets.hands", weights="pretrained").measure(examples)
     untrained = zoo.get("crossing_nets.hands").measure(examples)
-    assert found["joint_error"] < 0.6 * min(found["joint_error_baseline"], untrained["joint_error"])
+    assert found["joint_error"] < 0.5 * min(found["joint_error_baseline"], untrained["joint_error"])
     assert found["render_error"] < 0.7 * min(found["render_error_baseline"], untrained["render_error"])
     assert found["pose_code_error"] < found["joint_error"]
 
