@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tf_gan_zoo.data import DatasetError, ImageFile, images, load_dataset, open_dataset
+from tf_gan_zoo.data import DatasetError, ImageFile, coloured_emoji, images, load_dataset, open_dataset
 from tf_gan_zoo.data.folders import in_test_split
 from tf_gan_zoo.data.images import Fit, fit_picture, read_picture
 
@@ -498,6 +498,45 @@ def test_emoji_labels_and_captions(emoji):
         number = round((float(batch["images"][0, 0, 0, 0]) + 1) * 127.5)
         assert batch["captions"][0] == f"emoji {number}".encode()
         assert batch["labels"][0] == (number + 1) % 2
+
+
+def test_coloured_emoji_hold_out_pairs_of_known_words(emoji):
+    options = {"view": "captioned", "batch_size": 1, "nouns": ("e0", "e1", "e20"), "value_range": (0, 255)}
+    captions = {}
+    for split in ("train", "test"):
+        pipeline = open_dataset(f"coloured_emoji:{emoji}", split=split, **options)
+        examples = [(b["captions"][0].numpy().decode(), int(b["labels"][0])) for b in pipeline.dataset()]
+        assert all(pipeline.label_names[label] == caption for caption, label in examples)
+        captions[split] = [caption for caption, _ in examples]
+    assert {split: len(names) for split, names in captions.items()} == {"train": 42, "test": 6}  # two styles
+    held_out = set(captions["test"])
+    assert held_out == {"white e0", "pink e1", "purple e20"}
+    assert not held_out & set(captions["train"])
+    for place in (0, 1):
+        known = {caption.split()[place] for caption in captions["train"]}
+        assert {caption.split()[place] for caption in held_out} <= known
+
+
+def test_emoji_are_dyed():
+    """The mean brightness becomes the colour, lighter parts are lighter; gray where nothing is drawn."""
+    drawing = np.zeros((1, 4, 4))
+    drawing[0, :3] = [[0.2, 0.2, 0.2, 1], [0.4, 0.4, 0.4, 1], [0.6, 0.6, 0.6, 1]]
+    dark, middle, light, nothing = coloured_emoji.dye(drawing, (200, 40, 100))[0]
+    assert middle.tolist() == [200, 40, 100]
+    assert (dark < middle).all()
+    assert (light > middle).all()
+    assert nothing.tolist() == [128, 128, 128]
+
+
+def test_coloured_emoji_errors(emoji):
+    name = f"coloured_emoji:{emoji}"
+    with pytest.raises(DatasetError, match="no emoji with the short name 'heart'"):
+        load_dataset(name, nouns=("heart",))
+    with pytest.raises(DatasetError, match="short name 'e7' in this style"):
+        load_dataset(name, nouns=("e7",))
+    assert load_dataset(name, nouns=("e7",), styles=("twitter",), batch_size=1).cardinality() == 7
+    with pytest.raises(DatasetError, match='"train", "test", "all"'):
+        load_dataset(name, split="val", nouns=("e1",))
 
 
 def test_emoji_errors(emoji, tmp_path):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from ai_edge_litert.interpreter import Interpreter
 from conftest import make_fields, tiny
 from PIL import Image
 
@@ -133,6 +134,21 @@ def test_pictures_of_captions_and_between_them(model):
     for wrong in ({"captions": ["a", "b"], "num_samples": 3}, {"captions": "a", "text": np.zeros(8)}):
         with pytest.raises(ValueError, match="caption"):
             model.generate(**wrong)
+
+
+@pytest.mark.parametrize("name", ["gan_cls", "stackgan"])
+def test_savedmodels_take_captions_and_phones_embeddings(name, tmp_path):
+    model = tiny(name, initial_std=0.1)
+    model.export(tmp_path / "saved")
+    loaded = tf.saved_model.load(str(tmp_path / "saved"))
+    captions, seed = ["red heart", "blue car", "star"], tf.constant(5, tf.int64)
+    made = loaded.signatures["generate_from_captions"](captions=tf.constant(captions), seed=seed)["images"]
+    np.testing.assert_allclose(made, model.generate(captions=captions, seed=5), atol=1e-5)
+    model.export(tmp_path / "model.tflite", "litert")
+    runner = Interpreter(str(tmp_path / "model.tflite")).get_signature_runner("generate")
+    assert set(runner.get_input_details()) == {"latents", "text"}
+    inputs = {n: np.asarray(v) for n, v in model.sample_inputs(3, 5, captions=captions).items()}
+    np.testing.assert_allclose(runner(**inputs)["images"], made, atol=1e-4)
 
 
 def test_styles_are_found_again():

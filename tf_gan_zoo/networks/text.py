@@ -70,7 +70,8 @@ def build_text_encoder(config: Config) -> keras.Model:
     recurrent = layers.Dense(2 * width, kernel_initializer=uniform)
     states = [keras.ops.zeros_like(inputs[:, 0])]
     for step in range(inputs.shape[1]):
-        states.append(layers.ReLU()(layers.Add()([inputs[:, step], recurrent(states[-1])])))
+        total = layers.Add()([inputs[:, step], recurrent(states[-1])])
+        states.append(keras.ops.maximum(total, 0.0))  # what fuses MatMul, Add and Relu fails on this loop
     mean = layers.Average()(states[1:]) if len(states) > 2 else states[1]
     text = layers.Dense(config.text_size, kernel_initializer=uniform, dtype="float32", name="text")(mean)
     return keras.Model(letters, text, name="text_encoder")
