@@ -96,7 +96,7 @@ def test_two_stages_from_captions(model):
     np.testing.assert_allclose(large, model.generate(captions=captions, seed=4), atol=1e-6)
     np.testing.assert_allclose(large, model.refine(small, captions, seed=4), atol=1e-5)
     assert model.sample_pictures(16).shape == (1, 64, 256, 3)
-    with pytest.raises(BatchError, match="'small'"):
+    with pytest.raises(BatchError, match="'images': expected"):
         model.refine(large, captions)
     with pytest.raises(ValueError, match="one caption or 3"):
         model.refine(small, captions[:2])

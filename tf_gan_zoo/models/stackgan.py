@@ -16,7 +16,7 @@ pictures made small; then Stage II, with all else fixed.
 Reference: H. Zhang, T. Xu, H. Li, S. Zhang, X. Wang, X. Huang, D. Metaxas, "StackGAN: Text to Photo-realistic
 Image Synthesis with Stacked Generative Adversarial Networks", ICCV 2017, arXiv:1612.03242. Layers, the KL
 term's form and weight, and the schedule follow the authors' released code, which halves Stage I's learning
-rate every 50 epochs; e is normal, as in the paper (there truncated).
+rate every 50 epochs; e and first weights are normal (there truncated at two standard deviations).
 
 Departures beside those of `captioned`: Stage II gets what Stage I draws with moving averages in its batch
 norm, as it does later in use (there with statistics of the batch); the wrong picture is the next one in the
@@ -37,7 +37,7 @@ import tensorflow as tf
 from keras import layers
 
 from tf_gan_zoo import replicas
-from tf_gan_zoo.batch_spec import BatchError
+from tf_gan_zoo.batch_spec import checked_images, image_field
 from tf_gan_zoo.captioned import CaptionedConfig, CaptionedGAN, caption_accuracies, matching_loss, text_of
 from tf_gan_zoo.config import (
     ConfigError,
@@ -299,13 +299,10 @@ class StackGAN(CaptionedGAN):
             batch_size: pictures per call of the network.
 
         Raises:
-            BatchError: if the pictures are of another size.
+            BatchError: if the pictures do not fit.
             ValueError: for another number of captions.
         """
-        small = np.asarray(small, "float32")
-        expected = (*self.config.small_size, self.config.channels)
-        if small.shape[1:] != expected:
-            raise BatchError(f"'small': expected (count, {expected}), got shape {small.shape}.")
+        small = checked_images(small, image_field(self.config.small_size, self.config.channels))
         inputs = self.sample_inputs(len(small), seed, captions=captions)
         noise = inputs["latents"][:, -self.config.code_size :]
         given = {"small": small, "noise": noise, "text": inputs["text"]}
@@ -313,8 +310,8 @@ class StackGAN(CaptionedGAN):
 
     def sample_pictures(self, count: int = 64, seed: int = 0) -> np.ndarray:
         """Rows of up to eight captions, Stage I above Stage II: (rows, 2 * height, 8 * width, channels)."""
-        number = max(count // 16, 1) * 8
-        captions = [self.config.sample_captions[k % len(self.config.sample_captions)] for k in range(number)]
+        known, number = self.config.sample_captions, max(count // 16, 1) * 8
+        captions = [known[k % len(known)] for k in range(number)]
         small, large = self.stages(captions, seed)
         shown = np.concatenate([enlarge(small, self.config.enlargement), large], axis=1)
         rows = shown.reshape(-1, 8, *shown.shape[1:])
