@@ -142,6 +142,20 @@ def test_an_untrained_generator_gets_time_to_spread():
     assert [(f.kind, f.step) for f in sentinel.failures] == [("collapsed", 6)]
 
 
+def test_a_phase_in_which_nobody_trains_the_generator_does_not_count():
+    sentinel, messages = quiet_sentinel(patience=1, spread=1.0)
+    model = tiny("dcgan")
+    sentinel.set_model(model)
+    for epoch in range(2):
+        sentinel.on_epoch_begin(epoch)
+        sentinel.on_epoch_end(epoch, {})
+    assert not messages
+    sentinel.on_epoch_begin(2)
+    model.generator_optimizer.iterations.assign_add(1)
+    sentinel.on_epoch_end(2, {})
+    assert [failure.kind for failure in sentinel.failures] == ["collapsed"]
+
+
 def test_healthy_training_is_left_in_peace():
     sentinel, messages = quiet_sentinel(spread=1e-6)
     fit(tiny("dcgan"), [sentinel], epochs=4)

@@ -390,7 +390,8 @@ class Sentinel(_StepCallback):
     * discriminator stuck: for `patience` epochs in which its optimizer worked, its weights did not move, or
       its loss stayed within `tolerance`, or below `zero`, where the generator has nothing left to learn from;
     * collapsed: samples from different latents have become one and the same picture, or still are after
-      `patience` epochs (an untrained generator draws the same gray from all).
+      `patience` epochs (an untrained generator draws the same gray from all); phases in which nobody trains
+      the network that draws do not count.
 
     Each finding is reported once, when it begins. `healthy` turns true again when stuck or collapsed training
     recovers; NaN stays.
@@ -434,6 +435,7 @@ class Sentinel(_StepCallback):
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         super().on_epoch_begin(epoch, logs)
         self._before = {player: self._state(player) for player in self._judges()}
+        self._drawing_updates = self._updates_of_drawing()
 
     def after_step(self, batch: int, logs: dict[str, float]) -> None:
         bad = next((name for name, value in logs.items() if not np.isfinite(value)), None)
@@ -444,7 +446,8 @@ class Sentinel(_StepCallback):
         if "not finite" in self._current:
             return
         self._set("discriminator stuck", self._stuck(logs or {}))
-        self._set("collapsed", self._collapsed())
+        if self._updates_of_drawing() > self._drawing_updates:
+            self._set("collapsed", self._collapsed())
 
     def _set(self, kind: str, problem: str | None) -> None:
         """Notes that a kind of failure is there, or is not; reports it when it begins."""
@@ -459,6 +462,12 @@ class Sentinel(_StepCallback):
 
     def _judges(self) -> list[str]:
         return [p for p in self.model.players if "discriminator" in p or "critic" in p]
+
+    def _updates_of_drawing(self) -> int:
+        """How often optimizers have worked on the network that users get pictures from."""
+        model = self.model
+        players = [p for p, networks in model.players.items() if model.public_name in networks]
+        return sum(int(np.asarray(model.player_optimizer(player).iterations)) for player in players)
 
     def _state(self, player: str) -> tuple[int, tuple[int, ...]]:
         """How often a player's optimizer worked, and numbers that change when its weights do."""
