@@ -184,7 +184,7 @@ def test_rank_correlation_and_linear_accuracy():
 
 
 def test_trained_features_know_people_in_any_pose():
-    examples = held_out("dr_gan.heads", 1000)
+    examples = held_out("dr_gan.heads", 500)
     found = zoo.get("dr_gan.heads", weights="pretrained").measure(examples)
     untrained = zoo.get("dr_gan.heads").measure(examples)
     for measure in ("rank1", "rank1_profile", "rank1_fused"):
