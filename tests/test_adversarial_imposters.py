@@ -139,6 +139,22 @@ def test_detectors_for_comparison_learn_from_as_many_scenes():
     assert weights["all_detector"].tolist() == [1] * 8
 
 
+def test_mirrored_pictures_keep_their_boxes():
+    model = tiny("adversarial_imposters", augment=True, noise_std=0.0)
+    images = np.full((16, 16, 16, 3), -1.0, "float32")
+    images[:, 2:6, 1:8] = 1.0
+    boxes = np.zeros((16, 2, 4), "float32")
+    boxes[:, 0] = np.array([2, 1, 6, 8]) / 16
+    images, boxes = (v.numpy() for v in model._augmented(tf.constant(images), tf.constant(boxes)))
+    lefts = set()
+    for image, (box, empty) in zip(images, boxes):
+        rows, columns = np.nonzero(image[..., 0] > 0)
+        np.testing.assert_allclose(box * 16, [rows.min(), columns.min(), rows.max() + 1, columns.max() + 1])
+        assert (empty == 0).all()
+        lefts.add(int(columns.min()))
+    assert lefts == {1, 8}
+
+
 # -------------------------------------------------------------------- detecting
 
 

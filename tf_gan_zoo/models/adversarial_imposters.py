@@ -104,6 +104,7 @@ class AdversarialImpostersConfig(Config):
             pictures, so that the real ones need boxes, too; None for none.
         nms_threshold: of two boxes that overlap by more the better one stays.
         steer_learning_rate: of phi; `steer_decay`, of half its squared norm, ties p to the pool.
+        augment: detectors train with pictures that are mirrored half of the time and get D's noise.
         compare: also train two detectors like the first, on K random scenes of the pool and on all.
         discriminator_learning_rate: of D's Adam.
         optimizer: of the detectors: "sgd" with momentum and weight decay, or "adam" (ours).
@@ -138,6 +139,7 @@ class AdversarialImpostersConfig(Config):
     nms_threshold: Annotated[float, Limits(gt=0, lt=1)] = 0.7
     steer_learning_rate: PositiveFloat = 0.02
     steer_decay: NonNegativeFloat = 0.01
+    augment: bool = False
     compare: bool = False
     discriminator_learning_rate: PositiveFloat = 1e-4
     optimizer: Literal["sgd", "adam"] = "sgd"
@@ -285,6 +287,7 @@ class AdversarialImposters(GAN):
             return self._selection_step(batch)
         pool = self.phase == "detector"
         images, boxes = batch["pool_images" if pool else "images"], batch["pool_boxes" if pool else "boxes"]
+        images, boxes = self._augmented(images, boxes)
         logs = {}
         for name in self.detectors:
             weights = self._weights_for(name, batch["indices"]) if pool else tf.ones(tf.shape(images)[:1])
@@ -294,6 +297,18 @@ class AdversarialImposters(GAN):
             self.update(name, tape, loss)
             logs = logs or losses
         return self._log(**logs)
+
+    def _augmented(self, images: tf.Tensor, boxes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Pictures and boxes as detectors see them in training."""
+        if not self.config.augment:
+            return images, boxes
+        mirrored = self.random_uniform("mirrored", (tf.shape(images)[0], 1, 1, 1)) < 0.5
+        top, left, bottom, right = tf.unstack(boxes, axis=-1)
+        there = tf.cast(right > left, tf.float32)
+        others = tf.stack([top, there * (1.0 - right), bottom, there * (1.0 - left)], axis=-1)
+        noise = self.random_normal("noise", tf.unstack(tf.shape(images)))
+        images = tf.where(mirrored, images[:, :, ::-1], images) + self.config.noise_std * noise
+        return images, tf.where(mirrored[:, 0], others, boxes)
 
     def _selection_step(self, batch: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """One step of D, or of the pass over the pool that ends a round; the pool's last step chooses."""
