@@ -1,0 +1,55 @@
+"""Draws captions by the published weights, the words beneath: writes docs/captions.png.
+
+    python scripts/make_captions.py
+    python scripts/make_captions.py --recipes gan_cls.emoji --captions "red heart" "blue car" --seed 1
+
+A row per recipe. Without --captions each recipe draws the first of its own sample captions.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+import tf_gan_zoo as zoo
+from tf_gan_zoo import present
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+RECIPES = ("gan_cls.emoji", "stackgan.emoji")
+COLUMNS, SIDE, LINE = 8, 96, 16
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--recipes", nargs="+", default=list(RECIPES), help="published caption models")
+    parser.add_argument("--captions", nargs="+", help=f"what to draw; by default {COLUMNS} sample captions")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=DOCS / "captions.png")
+    arguments = parser.parse_args()
+    rows = []
+    for recipe in arguments.recipes:
+        model = zoo.get(recipe, weights="pretrained")
+        captions = arguments.captions or model.config.sample_captions[:COLUMNS]
+        images = model.generate(seed=arguments.seed, captions=list(captions))
+        rows.append(labelled_row(present.to_uint8(images), captions))
+    present.save_png(np.concatenate(rows), arguments.out)
+    print(arguments.out)
+
+
+def labelled_row(pictures: np.ndarray, captions: Sequence[str]) -> np.ndarray:
+    """Enlarged pictures with their captions beneath: uint8 (height, width, 3)."""
+    sheet = Image.new("RGB", (SIDE * len(pictures), SIDE + LINE), "white")
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=11)
+    for column, (picture, caption) in enumerate(zip(pictures, captions)):
+        large = Image.fromarray(picture).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+        sheet.paste(large, (column * SIDE, 0))
+        pen.text((column * SIDE + SIDE // 2, SIDE + LINE // 2), caption, "black", font, anchor="mm")
+    return np.asarray(sheet)
+
+
+if __name__ == "__main__":
+    main()
