@@ -138,7 +138,14 @@ def test_list_info_and_datasets(capsys):
     assert "arXiv:1511.06434" in printed
     status, printed, _ = call(capsys, "datasets")
     assert status == 0
-    assert {"glyphs", "folder", "idx"} <= set(printed.split())
+    assert {"glyphs", "folder:...", "idx:..."} <= set(printed.split())
+    status, printed, _ = call(capsys, "datasets", "emoji")
+    assert status == 0
+    assert "emoji:..." in printed
+    assert "npm" in printed
+    status, _, error = call(capsys, "datasets", "emojis")
+    assert status == 2
+    assert "Did you mean 'emoji'" in error
 
 
 def test_sample_refuses_labels_of_an_unconditional_model(capsys, use):

@@ -84,8 +84,8 @@ LEVELS = [
     {"_quiet", "accumulation", "batch_spec", "chains", "random", "layers", "losses", "penalties", "schedules"}
     | {"cards", "config", "data", "fetch", "metrics", "music", "npz", "optimizers", "published", "replicas"}
     | {"bodies", "detection", "scenes", "sequences", "shape_files", "shapes", "skeletons", "tiling"},
-    {"networks", "captioned", "conditional", "encoding", "endpoints", "fitting", "gan", "perceptual", "registry"}
-    | {"segments", "upscaling"},
+    {"networks", "captioned", "conditional", "encoding", "endpoints", "fitting", "gan", "perceptual"}
+    | {"registry", "segments", "upscaling"},
     {"models"},
     {"weights", "distribution", "zoo", "callbacks", "pictures", "present", "latents"},
     {"train", "conversion", "evaluation", "evaluation_callback", "export"},

@@ -66,11 +66,22 @@ def info(name: Annotated[str, typer.Argument(help="A model.")]) -> None:
 
 
 @app.command()
-def datasets() -> None:
-    """Names of the data sources that --data takes."""
+def datasets(
+    name: Annotated[Optional[str], typer.Argument(help="A source, to read about its files.")] = None,  # noqa: UP045
+) -> None:
+    """The data sources that --data takes; of one its files, options and where to get them."""
     from tf_gan_zoo import data
 
-    typer.echo("\n".join(data.list_sources()))
+    if name is None:
+        table = Table("source", "what it reads or draws", box=None)
+        for source in map(data.describe_source, data.list_sources()):
+            table.add_row(source.name, escape(source.summary))
+        Console().print(table)
+        return
+    source = data.describe_source(name)
+    options = ", ".join(f"{key}={value!r}" for key, value in source.options.items())
+    typer.echo(f"{source.name}: views {', '.join(source.views)}; options {options or 'none'}\n")
+    typer.echo(source.description)
 
 
 # Options of `train`.

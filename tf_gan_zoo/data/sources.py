@@ -124,6 +124,40 @@ def list_sources() -> list[str]:
     return sorted(_SOURCES)
 
 
+@dataclasses.dataclass(frozen=True)
+class SourceInfo:
+    """What a data source says about itself.
+
+    Attributes:
+        name: As `load_dataset` takes it, with ":..." where a path or name must follow.
+        views: The views that it can give.
+        options: The names of its own options and their defaults.
+        summary: One line.
+        description: The documentation of its module: files, licences, where to get them.
+    """
+
+    name: str
+    views: tuple[str, ...]
+    options: dict[str, Any]
+    summary: str
+    description: str
+
+
+def describe_source(name: str) -> SourceInfo:
+    """What is known of a source without reading it; `name` may have a path, which is not looked at.
+
+    Raises:
+        DatasetError: For an unknown name.
+    """
+    kind = name.partition(":")[0]
+    entry = _find(kind)
+    parameters = inspect.signature(entry.function).parameters
+    options = {option: parameters[option].default for option in source_options(kind)}
+    text = inspect.cleandoc(inspect.getmodule(entry.function).__doc__ or "")
+    shown = f"{kind}:..." if entry.needs_path else kind
+    return SourceInfo(shown, entry.views, options, text.partition("\n")[0], text)
+
+
 def read_source(name: str, request: Request, options: dict[str, Any]) -> Source:
     """Calls the source that `name` ("glyphs", "folder:DIR", ...) means.
 
