@@ -79,6 +79,18 @@ def test_objective_against_numpy(model, fields):
         assert float(losses[name]) == pytest.approx(value, rel=1e-4, abs=1e-6), name
 
 
+def test_an_output_that_overshot_comes_back():
+    x = tf.constant([-9.0, -9.0, 9.0, 9.0, 0.5])
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = mvd_3d.RecoveringSigmoid()(x)
+        loss = tf.reduce_sum(y * [1.0, -1.0, 1.0, -1.0, 1.0])
+    np.testing.assert_allclose(y, tf.sigmoid(x))
+    slope = 1 / (1 + np.exp(-9)) / (1 + np.exp(9))
+    middle = 1 / (1 + np.exp(-0.5)) / (1 + np.exp(0.5))
+    np.testing.assert_allclose(tape.gradient(loss, x), [slope, -0.05, 0.05, -slope, middle], rtol=1e-3)
+
+
 def test_the_weight_of_the_divergence_follows_variant_and_size():
     assert MVD3DConfig().scaled_kl_weight == 240
     assert MVD3DConfig(variant="dropout").scaled_kl_weight == 180

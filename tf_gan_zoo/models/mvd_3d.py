@@ -22,7 +22,8 @@ layer in the place of two in AllVPNet.
 
 Departures: the batch stays at 4 (the code goes up to 8); noise on inputs and gradients and the permutation of
 views in mid-training are left out, which the authors found to matter little. For pictures smaller than 224 w
-shrinks with the number of pixels, as the sums do, and stages of both networks are left out.
+shrinks with the number of pixels, as the sums do, and stages of both networks are left out. The last
+sigmoids' gradients are kept from vanishing, see `RecoveringSigmoid`.
 """
 
 from __future__ import annotations
@@ -482,6 +483,31 @@ def _shaded(depth: np.ndarray, size: int = 112) -> np.ndarray:
 # -------------------------------------------------------------------- networks
 
 
+@keras.saving.register_keras_serializable("tf_gan_zoo")
+class RecoveringSigmoid(layers.Layer):
+    """A sigmoid whose slope counts as 0.05 or more for gradients that lead back to its middle.
+
+    Under an L1 loss a plain sigmoid that has overshot to 0 or 1 has next to no gradient left to come back.
+    """
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        return _recovering_sigmoid(tf.cast(inputs, tf.float32))
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        return input_shape
+
+
+@tf.custom_gradient
+def _recovering_sigmoid(x: tf.Tensor) -> tuple[tf.Tensor, Any]:
+    y = tf.sigmoid(x)
+
+    def gradient(upstream: tf.Tensor) -> tf.Tensor:
+        slope = y * (1.0 - y)
+        return upstream * tf.where(upstream * x > 0, tf.maximum(slope, 0.05), slope)
+
+    return y, gradient
+
+
 def build_encoder(config: MVD3DConfig) -> keras.Model:
     """Views (batch, size, size, 20 or 1) -> means, called "latents", log-variances and maybe class logits."""
     n, single = config.width, config.variant == "single"
@@ -519,7 +545,7 @@ def build_decoder(config: MVD3DConfig) -> keras.Model:
     outputs = []
     for name in ("depth", "silhouettes"):
         made = layers.Conv2DTranspose(NUM_VIEWS, 4, 2, padding="same", **_weights(config))(x)
-        outputs.append(layers.Activation("sigmoid", dtype="float32", name=name)(made))
+        outputs.append(RecoveringSigmoid(dtype="float32", name=name)(made))
     return keras.Model(inputs if config.num_classes else inputs["latents"], outputs, name="generator")
 
 
