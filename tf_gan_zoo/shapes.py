@@ -142,7 +142,7 @@ def chamfer_distance(a: np.ndarray, b: np.ndarray) -> float:
 # -------------------------------------------------------------------- volumes and surfaces
 
 
-def carve(depth: np.ndarray, resolution: int = 32, votes: int = 3) -> np.ndarray:
+def carve(depth: np.ndarray, resolution: int = 32, votes: int = 5) -> np.ndarray:
     """How deep inside a shape the points of a grid lie, as the views tell.
 
     Each camera says how far behind its surface a point is; where it sees nothing, or the surface further
@@ -219,7 +219,7 @@ def _cells_around(corner: np.ndarray, axis: int) -> list[np.ndarray]:
     return [corner, corner - u, corner - u - v, corner - v]
 
 
-def mesh(depth: np.ndarray, resolution: int = 64, votes: int = 3) -> Mesh:
+def mesh(depth: np.ndarray, resolution: int = 64, votes: int = 5) -> Mesh:
     """The surface of a shape from its depth maps; see `carve`. The pixels' steps are smoothed."""
     from scipy.ndimage import gaussian_filter
 
