@@ -195,7 +195,7 @@ def test_direction_histograms_see_directions():
 
 
 def test_trained_people_take_the_pose():
-    examples = held_out("pose_guided_pg2.figures", 1000)
+    examples = held_out("pose_guided_pg2.figures", 200)
     found = zoo.get("pose_guided_pg2.figures", weights="pretrained").measure(examples)
     untrained = zoo.get("pose_guided_pg2.figures").measure(examples)
     for baseline in ("_baseline", "_mean_baseline"):
