@@ -25,6 +25,7 @@ BASELINES = {
     "text": "maximum likelihood alone",
     "music": "another chord, another bar",
     "pose": "mean pose, input as it is",
+    "face": "pixels, or the picture as it is",
     "shape_3d": "mean shape, one class",
 }
 
