@@ -81,7 +81,7 @@ def make_record(name: str) -> dict[str, Any]:
     """The numbers of a recipe's published weights, of its untrained network and of real pictures."""
     entry = published.manifest()[name]
     model = zoo.get(name, weights="pretrained")
-    count = min(NUM_SAMPLES, train.open_pipeline(model, SPLIT).num_examples)
+    count = min(NUM_SAMPLES, train.open_pipeline(model, SPLIT, drop_remainder=False).num_examples)
     metrics, left_out = choose_metrics(model)
     show("  real pictures")
     evaluator = Evaluator(model, None, metrics, count, split=SPLIT, seed=SEED)
