@@ -350,12 +350,11 @@ def test_scenes_of_the_user(tmp_path):
 
 
 def test_imposters_make_the_better_detector():
-    examples = held_out("adversarial_imposters.streets", 250)
+    examples = held_out("adversarial_imposters.streets", 500)
     found = zoo.get("adversarial_imposters.streets", weights="pretrained").measure(examples)
     assert found["average_precision"] > found["average_precision_baseline"] + 0.02
-    assert found["theta_distance"] < 0.7 * found["theta_distance_baseline"]
-    untrained = zoo.get("adversarial_imposters.streets").measure(examples)
-    assert found["average_precision"] > untrained["average_precision"] + 0.2
+    assert found["theta_distance"] < 0.6 * found["theta_distance_baseline"]
+    assert found["miss_rate"] < found["miss_rate_baseline"] - 0.02
 
 
 def test_listed_among_features():
