@@ -10,6 +10,9 @@ Boxes are left, top, width, height in pixels; a real picture's may be missing. "
 that describe a scene, "people" those of each person in it; all scenes and all people have as many, in any
 units. Without pool.json a renderer that `scenes.register_renderer` knows draws the pool (`renderer=`). Fields
 of the view "imposters" as in `tf_gan_zoo.data.streets`; the real pictures' own parameters are unknown, -1.
+
+The paper's Precarious and Synthetic sets are linked at https://github.com/huangshiyu13/RPNplus, which asks
+to cite the paper and names no other terms for them; the synthetic pictures' parameters have to be extracted.
 """
 
 import json
