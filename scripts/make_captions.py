@@ -3,7 +3,7 @@
     python scripts/make_captions.py
     python scripts/make_captions.py --recipes gan_cls.emoji --captions "red heart" "blue car" --seed 1
 
-A row per recipe. Without --captions each recipe draws the first of its own sample captions.
+Without --captions all recipes draw the sample captions of the first, rows of eight.
 """
 
 from __future__ import annotations
@@ -26,23 +26,25 @@ COLUMNS, SIDE, LINE = 8, 96, 16
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--recipes", nargs="+", default=list(RECIPES), help="published caption models")
-    parser.add_argument("--captions", nargs="+", help=f"what to draw; by default {COLUMNS} sample captions")
+    parser.add_argument("--captions", nargs="+", help="what to draw")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=DOCS / "captions.png")
     arguments = parser.parse_args()
+    models = [zoo.get(recipe, weights="pretrained") for recipe in arguments.recipes]
+    captions = arguments.captions or list(models[0].config.sample_captions)
     rows = []
-    for recipe in arguments.recipes:
-        model = zoo.get(recipe, weights="pretrained")
-        captions = arguments.captions or model.config.sample_captions[:COLUMNS]
-        images = model.generate(seed=arguments.seed, captions=list(captions))
-        rows.append(labelled_row(present.to_uint8(images), captions))
+    for model in models:
+        pictures = present.to_uint8(model.generate(seed=arguments.seed, captions=captions))
+        for first in range(0, len(captions), COLUMNS):
+            part = slice(first, first + COLUMNS)
+            rows.append(labelled_row(pictures[part], captions[part]))
     present.save_png(np.concatenate(rows), arguments.out)
     print(arguments.out)
 
 
 def labelled_row(pictures: np.ndarray, captions: Sequence[str]) -> np.ndarray:
     """Enlarged pictures with their captions beneath: uint8 (height, width, 3)."""
-    sheet = Image.new("RGB", (SIDE * len(pictures), SIDE + LINE), "white")
+    sheet = Image.new("RGB", (SIDE * COLUMNS, SIDE + LINE), "white")
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=11)
     for column, (picture, caption) in enumerate(zip(pictures, captions)):
         large = Image.fromarray(picture).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
