@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
-from conftest import make_fields, tiny
+from conftest import held_out, make_fields, tiny
 from PIL import Image
 
 import tf_gan_zoo as zoo
@@ -182,6 +182,25 @@ def test_strings_and_configs_that_do_not_fit_are_refused(model):
     for message, values in wrong.items():
         with pytest.raises(ConfigError, match=message):
             GANCLSConfig(**values)
+
+
+@pytest.mark.parametrize("recipe", ["gan_cls.emoji", "stackgan.emoji"])
+def test_published_weights_colour_what_captions_say(recipe):
+    model = zoo.get(recipe, weights="pretrained")
+    colours, nouns = ("red", "green", "blue"), ("heart", "mushroom", "key")
+    captions = [f"{colour} {noun}" for noun in nouns for colour in colours]
+    images = model.generate(captions=captions, seed=1)
+    side = images.shape[1] // 4
+    middles = images[:, side:-side, side:-side].mean(axis=(1, 2))
+    assert middles.argmax(axis=1).tolist() == [0, 1, 2] * 3
+
+
+@pytest.mark.parametrize("recipe", ["gan_cls.emoji", "stackgan.emoji"])
+def test_published_weights_draw_captions_that_they_have_not_seen(recipe):
+    model = zoo.get(recipe, weights="pretrained")
+    numbers = model.measure(held_out(recipe, 16))
+    assert numbers["caption_accuracy"] > 0.5 > 5 * numbers["caption_accuracy_baseline"]
+    assert numbers["match_auroc"] > 0.7
 
 
 # -------------------------------------------------------------------- data
