@@ -1,12 +1,11 @@
 """Pictures with captions of one's own: "captions:FOLDER"."""
 
-import csv
-
 import numpy as np
 
 from tf_gan_zoo.data.folders import in_test_split
 from tf_gan_zoo.data.images import ImageFile
 from tf_gan_zoo.data.sources import DatasetError, Request, Source, existing_path, register_source
+from tf_gan_zoo.data.tables import check_files, read_rows
 
 TABLE = "captions.csv"
 _COLUMNS = ("file", "caption", "class")
@@ -32,7 +31,8 @@ def read_captions(request: Request, *, hold_out: str = "files") -> Source:
         raise DatasetError(f'hold_out: expected "files" or "classes", got {hold_out!r}.')
     if request.split not in ("train", "test", "all"):
         raise DatasetError(f'captions has the splits "train", "test", "all", got {request.split!r}.')
-    rows = _rows(folder / TABLE)
+    rows = read_rows(folder / TABLE, _COLUMNS)
+    check_files(folder / TABLE, "file", rows, folder)
     names = tuple(sorted({row["class"] for row in rows}))
     classes = {name: k for k, name in enumerate(names)}
     key = "file" if hold_out == "files" else "class"
@@ -42,25 +42,3 @@ def read_captions(request: Request, *, hold_out: str = "files") -> Source:
         "captions": np.array([row["caption"].strip().lower() for row in chosen], object),
     }
     return Source({"images": [ImageFile(str(folder / row["file"])) for row in chosen]}, values, names)
-
-
-def _rows(table) -> list[dict[str, str]]:
-    """The table's rows, checked: all columns, no empty cells, files that are there."""
-    if not table.is_file():
-        raise DatasetError(f"{table.parent} has no table {TABLE} with the columns {', '.join(_COLUMNS)}.")
-    try:
-        with open(table, newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            missing = [name for name in _COLUMNS if name not in (reader.fieldnames or ())]
-            if missing:
-                raise DatasetError(f"{table} has no column {missing[0]!r}; it needs {', '.join(_COLUMNS)}.")
-            rows = list(reader)
-    except UnicodeDecodeError as error:
-        raise DatasetError(f"{table} is no UTF-8 text: {error}. Save it as UTF-8.") from error
-    for number, row in enumerate(rows, start=2):
-        empty = [name for name in _COLUMNS if not (row[name] or "").strip()]
-        if empty:
-            raise DatasetError(f"{table}, line {number}: nothing in column {empty[0]!r}.")
-        if not (table.parent / row["file"]).is_file():
-            raise DatasetError(f"{table}, line {number}: there is no file {table.parent / row['file']}.")
-    return rows
