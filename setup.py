@@ -33,7 +33,7 @@ setup(
         "typer>=0.12",
         "rich>=13.0",
         "requests>=2.31",
-        "urllib3>=2.0",  # version 1 takes a body that was cut for a whole one
+        "urllib3>=2.3",  # read1(); version 1 takes a body that was cut for a whole one
         "filelock>=3.13",
     ],
     extras_require={

@@ -28,7 +28,7 @@ import numpy as np
 
 import tf_gan_zoo as zoo
 from tf_gan_zoo import callbacks, cards, registry, train, weights
-from tf_gan_zoo.config import Config, load_yaml
+from tf_gan_zoo.config import Config, check_recipe_name, load_yaml
 from tf_gan_zoo.data import DatasetError
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
@@ -42,7 +42,7 @@ _MARK = "# Trained:"
 def main() -> None:
     arguments = parse_arguments()
     run = train.RunFolder(arguments.run)
-    name = load_yaml(run.config)["name"]
+    name = check_recipe_name(load_yaml(run.config)["name"])
     if arguments.only_history:
         write_history(run, name)
         return

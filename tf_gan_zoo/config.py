@@ -25,7 +25,8 @@ NonNegativeFloat = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 __all__ = [
     "Channels", "Config", "ConfigError", "Fraction", "ImageSize", "NonNegativeFloat",
-    "PositiveFloat", "PositiveInt", "closest", "height_width", "load_yaml", "parse_settings",
+    "PositiveFloat", "PositiveInt", "check_recipe_name", "closest", "height_width", "is_recipe_name",
+    "load_yaml", "parse_settings",
 ]  # fmt: skip
 
 
@@ -154,6 +155,28 @@ def closest(name: str, known: typing.Iterable[str]) -> str:
     """' Did you mean ...?' with the names most like `name`, or an empty string."""
     near = difflib.get_close_matches(str(name), list(known), n=3, cutoff=0.5)
     return f" Did you mean {' or '.join(repr(item) for item in near)}?" if near else ""
+
+
+_RECIPE_NAME = re.compile(r"[A-Za-z0-9_]\w*(\.\w+)*", re.ASCII)
+
+
+def is_recipe_name(name: Any) -> bool:
+    """Whether a name may be a model's or recipe's, which become part of files' names."""
+    return isinstance(name, str) and len(name) <= 100 and bool(_RECIPE_NAME.fullmatch(name))
+
+
+def check_recipe_name(name: Any) -> str:
+    """The name, if it may be a model's or recipe's.
+
+    Raises:
+        ConfigError: for any other, such as one that would lead out of a folder.
+    """
+    if is_recipe_name(name):
+        return name
+    raise ConfigError(
+        f"{str(name)[:100]!r} is not a name for a recipe: expected letters, digits and underscores in parts "
+        "joined by dots, at most 100 characters, such as dcgan.fashion_mnist."
+    )
 
 
 def height_width(size: int | tuple[int, int]) -> tuple[int, int]:

@@ -3,20 +3,28 @@
 A file is received into NAME.part beside its target, checked, and moved to its name in one step: what bears
 the name has been checked. A part, whoever left it, is only ever continued and then checked as a whole.
 Neither this module nor `published` imports TensorFlow; opening a gs:// address does.
+
+What a server may do is limited. Only https is spoken, and http with this machine (ZOO_ALLOW_HTTP=1: with any
+host); no redirect leads from https to http. A server that is silent, or that sends less than `MIN_SPEED`, is
+left for the next mirror. Its words reach a terminal without control characters, and its files are never
+executable and never writable by others.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import ipaddress
 import os
 import re
+import stat
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote, urljoin, urlsplit
 from urllib.request import url2pathname
 
 import requests
@@ -29,6 +37,8 @@ from rich.console import Console
 CONNECT_TIMEOUT, READ_TIMEOUT = 10.0, 30.0
 #: Attempts in a row that bring nothing new before the next mirror is asked, and the first pause between them.
 ATTEMPTS, BACKOFF = 4, 0.5
+#: Bytes per second, over `SLOW_SECONDS`, below which a server is left for the next mirror.
+MIN_SPEED, SLOW_SECONDS = 1024, 60.0
 #: No file of unknown size may grow beyond this many bytes.
 MAX_SIZE = 4 << 30
 SCHEMES = ("http", "https", "file", "gs", "hf")
@@ -42,6 +52,9 @@ _CONTENT_RANGE = re.compile(r"bytes (\d+)-\d*/(\d+|\*)$")
 class WeightsError(ValueError):
     """Weights are missing, damaged or made for another config; the model is left as it was."""
 
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))  # messages quote servers, manifests and files
+
 
 class FetchError(WeightsError):
     """A file could not be had from any of its addresses."""
@@ -53,6 +66,20 @@ class _Failed(Exception):
     def __init__(self, reason: str, retry: bool = False) -> None:
         super().__init__(reason)
         self.retry = retry
+
+
+def printable(text: str) -> str:
+    """The text with control characters, which could move a terminal's cursor, written as escapes."""
+    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
+
+
+def is_offline() -> bool:
+    """Whether ZOO_OFFLINE forbids the network."""
+    return _is_set("ZOO_OFFLINE")
+
+
+def _is_set(variable: str) -> bool:
+    return os.environ.get(variable, "").lower() not in ("", "0", "false", "no")
 
 
 def fetch(
@@ -76,9 +103,10 @@ def fetch(
     """
     job = _Job(target, sha256, size, size or max_size)
     try:
-        target.parent.parent.mkdir(parents=True, exist_ok=True)
+        target.parent.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
         with lock(target.parent):
-            target.parent.mkdir(exist_ok=True)
+            target.parent.mkdir(exist_ok=True, mode=0o755)
+            _require_plain(target, job.part)
             if not (sha256 and is_intact(target, sha256)):
                 _from_mirrors(job, addresses)
     except OSError as error:
@@ -87,6 +115,19 @@ def fetch(
             "can write."
         ) from error
     return target
+
+
+def _require_plain(target: Path, part: Path) -> None:
+    """Refuses a name pipe, device or folder where a file shall be; a link in the part's place is removed.
+
+    Raises:
+        FetchError: if something else than a file stands there.
+    """
+    if part.is_symlink():
+        part.unlink()
+    for path in (target, part):
+        if path.exists() and not path.is_file():
+            raise FetchError(f"{path} is in the way: expected a file or nothing there. Remove it.")
 
 
 def lock(folder: Path, timeout: float = -1) -> FileLock:
@@ -152,7 +193,7 @@ class _Job:
         """Writes chunks into the part from byte `start` on, which is 0 or the part's end."""
         self.inherited = self.inherited and start > 0
         received = start
-        with open(self.part, "r+b" if start else "wb") as file:
+        with _open_part(self.part, truncate=not start) as file:
             file.seek(start)
             for chunk in chunks:
                 received += len(chunk)
@@ -177,6 +218,16 @@ class _Job:
         os.replace(self.part, self.target)
         if os.name == "posix":
             _flush(self.target.parent)
+
+
+def _open_part(path: Path, truncate: bool) -> IO[bytes]:
+    """The part for writing: no link is followed, no pipe waited for, and only the owner may write."""
+    flags = os.O_RDWR | os.O_CREAT | (os.O_TRUNC if truncate else 0)
+    flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    handle = os.open(path, flags, 0o644)
+    if os.name == "posix":
+        os.fchmod(handle, os.fstat(handle).st_mode & 0o644)
+    return open(handle, "r+b")
 
 
 def _flush(path: Path) -> None:
@@ -240,22 +291,85 @@ def _receive_http(job: _Job, address: str) -> None:
     if offset and not job.sha256:
         headers["If-Range"] = job.etag
     try:
-        timeout = (CONNECT_TIMEOUT, READ_TIMEOUT)
-        with requests.get(address, headers=headers, stream=True, timeout=timeout) as response:
+        with _answer(address, headers) as response:
             start = _first_byte(job, response, offset)
-            etag = response.headers.get("ETag", "")
-            job.etag = None if etag.startswith("W/") else etag or None
+            job.etag = _strong_etag(response)
             job.write(_body(response, job.size and job.size - start), start)
     except _HTTPError as error:
         if not job.is_complete():  # a wrong length makes the end look like an error; the digest decides
             raise _Failed(_reason(error), retry=_may_pass(error)) from None
+    except ValueError as error:  # addresses, redirects and headers that do not parse
+        raise _Failed(f"{type(error).__name__}: {error}") from None
+
+
+class _Session(requests.Session):
+    """A session that looks at each redirect before it follows it."""
+
+    def get_redirect_target(self, response: requests.Response) -> str | None:
+        target = super().get_redirect_target(response)
+        if target:
+            _require_secure(urljoin(response.url, target), came_from=response.url)
+        return target
+
+
+def _require_secure(address: str, came_from: str = "") -> None:
+    """Lets https pass, and http with this machine or by ZOO_ALLOW_HTTP; never http after https."""
+    if scheme(address) == "https":
+        return
+    if scheme(came_from) == "https":
+        raise _Failed(f"it redirects from https to {address}, which is refused")
+    if scheme(address) != "http":
+        raise _Failed(f"it redirects to {address}, which is refused")
+    if not (_is_loopback(urlsplit(address).hostname or "") or _is_set("ZOO_ALLOW_HTTP")):
+        raise _Failed("plain http is refused: use https, or set ZOO_ALLOW_HTTP=1 if you trust the network")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower().rstrip(".") == "localhost"
+
+
+def _answer(address: str, headers: dict[str, str]) -> requests.Response:
+    """The server's answer, its body not yet read; a server that drips its headers is not waited for."""
+    _require_secure(address)
+    outcome: list[requests.Response | BaseException] = []
+
+    def ask() -> None:
+        try:
+            timeout = (CONNECT_TIMEOUT, READ_TIMEOUT)
+            outcome.append(_Session().get(address, headers=headers, stream=True, timeout=timeout))
+        except BaseException as error:  # raised again below, in the caller's thread
+            outcome.append(error)
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(CONNECT_TIMEOUT + READ_TIMEOUT + SLOW_SECONDS)
+    if not outcome:
+        raise _Failed("its answer did not begin in time")
+    if isinstance(outcome[0], BaseException):
+        raise outcome[0]
+    return outcome[0]
+
+
+def _strong_etag(response: requests.Response) -> str | None:
+    """The tag of just these bytes; a weak one does not promise them."""
+    etag = response.headers.get("ETag", "")
+    return None if etag.startswith("W/") else etag or None
 
 
 def _body(response: requests.Response, missing: int | None) -> Iterator[bytes]:
-    """The answer's bytes; first just what is missing, lest a wrong length hide the last of it."""
-    while chunk := response.raw.read(min(_CHUNK, missing or _CHUNK), decode_content=True):
-        missing = missing and missing - len(chunk)
+    """The answer's bytes as they come; first what is missing, lest a wrong length hide the last of it."""
+    since, received = time.monotonic(), 0
+    while chunk := response.raw.read1(min(_CHUNK, missing or _CHUNK), decode_content=True):
+        missing, received = missing and missing - len(chunk), received + len(chunk)
         yield chunk
+        passed = time.monotonic() - since
+        if passed >= SLOW_SECONDS:
+            if received < MIN_SPEED * passed:
+                raise _Failed(f"it sent {received:,} bytes in {passed:.0f} seconds, which is too slow")
+            since, received = time.monotonic(), 0
 
 
 def _first_byte(job: _Job, response: requests.Response, offset: int) -> int:
@@ -264,6 +378,9 @@ def _first_byte(job: _Job, response: requests.Response, offset: int) -> int:
     if status == 200:
         return 0
     if status == 206:
+        if not job.sha256 and response.headers.get("ETag", job.etag) != job.etag:
+            job.drop()
+            raise _Failed("it continues with another version of the file", retry=True)
         return _checked_range(job, response.headers.get("Content-Range", ""), offset)
     if status == 416:
         job.drop()
@@ -309,7 +426,10 @@ def _chunks(open_file: Callable[[str], IO[bytes]], address: str) -> Iterator[byt
 
 
 def _open_local(address: str) -> IO[bytes]:
-    return open(url2pathname(urlsplit(address).path), "rb")
+    path = url2pathname(urlsplit(address).path)
+    if os.path.exists(path) and not stat.S_ISREG(os.stat(path).st_mode):
+        raise _Failed("it is a folder, pipe or device, not a file")
+    return open(path, "rb")
 
 
 def _open_gs(address: str) -> IO[bytes]:

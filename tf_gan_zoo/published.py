@@ -4,6 +4,7 @@ Environment variables:
 
     ZOO_CACHE        folder of fetched files; by default $XDG_CACHE_HOME or ~/.cache, then tf_gan_zoo
     ZOO_OFFLINE      1: never touch the network
+    ZOO_ALLOW_HTTP   1: take weights over plain http from other machines, too
     ZOO_WEIGHTS_URL  addresses of release folders of one's own, asked before all other mirrors
 
 Trust: the manifest in the package names a digest for each of its recipes, and no mirror can change it. A
@@ -27,8 +28,8 @@ from urllib.parse import unquote, urlsplit
 from filelock import Timeout
 
 from tf_gan_zoo import fetch
-from tf_gan_zoo.config import closest
-from tf_gan_zoo.fetch import FetchError, WeightsError
+from tf_gan_zoo.config import closest, is_recipe_name
+from tf_gan_zoo.fetch import FetchError, WeightsError, is_offline
 
 PRETRAINED_DIR = Path(__file__).resolve().parent / "pretrained"
 MANIFEST = "manifest.json"
@@ -67,7 +68,12 @@ def manifest() -> dict[str, dict[str, Any]]:
 
 def names() -> list[str]:
     """Every published recipe: of the package, and of the ZOO_WEIGHTS_URL folders."""
-    served = [name for mirror in own_mirrors() for name in _served_manifest(mirror)]
+    served = [
+        name
+        for mirror in own_mirrors()
+        for name, entry in _served_manifest(mirror).items()
+        if _checked_entry(name, entry, mirror)
+    ]
     return sorted({*manifest(), *served})
 
 
@@ -75,11 +81,6 @@ def cache_dir() -> Path:
     """The folder of fetched files."""
     home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(os.environ.get("ZOO_CACHE") or Path(home) / "tf_gan_zoo").expanduser()
-
-
-def is_offline() -> bool:
-    """Whether ZOO_OFFLINE forbids the network."""
-    return os.environ.get("ZOO_OFFLINE", "").lower() not in ("", "0", "false", "no")
 
 
 def own_mirrors() -> list[str]:
@@ -210,13 +211,24 @@ def _checked_entry(name: str, entry: Any, origin: str) -> Mapping[str, Any]:
         and _DIGEST.fullmatch(str(entry.get("sha256")))
         and type(entry.get("size")) is int and entry["size"] > 0
         and isinstance(mirrors, list) and all(isinstance(mirror, str) for mirror in mirrors)
+        and is_recipe_name(name) and _is_printable(entry)
     )  # fmt: skip
     if not good:
         raise WeightsError(
-            f"the manifest at {origin} has a bad entry for {name!r}: expected a file name ending in .npz, a "
-            f"size in bytes, a SHA-256 digest and a list of mirrors, got {str(entry)[:300]}."
+            f"the manifest at {origin} has a bad entry for {name[:100]!r}: expected a recipe's name, a file "
+            "name ending in .npz, a size in bytes, a SHA-256 digest, a list of mirrors and plain text, got "
+            f"{str(entry)[:300]}."
         )
     return entry
+
+
+def _is_printable(value: Any) -> bool:
+    """Whether no text in a manifest's entry holds control characters, which could act on a terminal."""
+    if isinstance(value, Mapping):
+        return all(_is_printable(item) for pair in value.items() for item in pair)
+    if isinstance(value, list):
+        return all(_is_printable(item) for item in value)
+    return not isinstance(value, str) or value.isprintable()
 
 
 def _record(entry: Mapping[str, Any]) -> Path | None:
@@ -244,7 +256,11 @@ def _at_address(name: str, address: str) -> Found:
     if fetch.scheme(address) not in fetch.SCHEMES:
         raise WeightsError(f"expected an address with one of {', '.join(fetch.SCHEMES)}://, got {address}.")
     bare, _, fragment = address.partition("#")
-    file = unquote(urlsplit(bare).path).rpartition("/")[2].partition("@")[0]
+    try:
+        path = urlsplit(bare).path
+    except ValueError as error:
+        raise WeightsError(f"{address} is not an address: {error}. Check its spelling.") from None
+    file = unquote(path).rpartition("/")[2].partition("@")[0]
     suffix = Path(file).suffix
     if suffix in _REFUSED_SUFFIXES:
         raise WeightsError(
@@ -311,7 +327,7 @@ def _key(address: str) -> str:
 def _slots() -> list[Path]:
     root = cache_dir()
     paths = sorted(root.iterdir()) if root.is_dir() else []
-    return [path for path in paths if _SLOT.fullmatch(path.name) and path.is_dir()]
+    return [p for p in paths if _SLOT.fullmatch(p.name) and p.is_dir() and not p.is_symlink()]
 
 
 def _problem(path: Path, sha256: str, advice: str) -> str:
@@ -334,8 +350,10 @@ def _cached_entries() -> Iterator[Mapping[str, Any]]:
 def _prune_slot(slot: Path, named: set[str], dry_run: bool) -> Iterator[tuple[Path, int]]:
     keep = slot.name in named or slot.name.startswith("manifest-")
     for path in sorted(slot.iterdir()):
+        if path.is_dir() and not path.is_symlink():
+            continue  # the zoo makes no folders here
         if not keep or path.suffix == fetch.PART:
-            yield path, path.stat().st_size
+            yield path, path.lstat().st_size
             if not dry_run:
                 path.unlink()
     if not dry_run and not any(slot.iterdir()):
