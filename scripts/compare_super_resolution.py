@@ -27,6 +27,7 @@ import tensorflow as tf
 
 import tf_gan_zoo as zoo
 from tf_gan_zoo import callbacks, metrics, present, train, upscaling
+from tf_gan_zoo.image_files import load_image
 from tf_gan_zoo.networks.vgg import VGG19Features, describe_weights
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
@@ -249,7 +250,7 @@ def draw(keys: Sequence[str], records: Path, path: Path) -> None:
     """One row of enlarged pictures per variant, its name before it."""
     from PIL import Image, ImageDraw, ImageFont
 
-    rows = [(label(key), Image.open(records / f"{key}.png").convert("RGB")) for key in keys]
+    rows = [(label(key), load_image(records / f"{key}.png").convert("RGB")) for key in keys]
     margin, (width, height) = 170, (2 * side for side in rows[0][1].size)
     sheet = Image.new("RGB", (margin + width, height * len(rows)), "white")
     for index, (name, pictures) in enumerate(rows):

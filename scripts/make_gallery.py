@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import results
-from PIL import Image
 
 import tf_gan_zoo as zoo
 from tf_gan_zoo import published, registry
+from tf_gan_zoo.image_files import image_size
 
 DOCS = results.ROOT / "docs"
 PAGE = DOCS / "gallery" / "index.html"
@@ -194,8 +194,7 @@ def captioned(path: Path) -> Markup:
 
 
 def figure(path: Path, caption: str, more: str = "") -> Markup:
-    with Image.open(path) as image:
-        width, height = image.size
+    height, width = image_size(path)
     factor = max(1, PICTURE_WIDTH // width)
     shown = {"width": width * factor, "height": height * factor}
     picture = tag("img", src=relative(path), alt=caption, **shown)

@@ -20,14 +20,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
-from tf_gan_zoo.data.images import EXTENSIONS
+from tf_gan_zoo.image_files import EXTENSIONS, ImageFileError, load_image
 
 Range = tuple[float, float]
 Size = tuple[int, int]
 
-_UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError)
 #: Weights of red, green and blue in gray (ITU-R BT.601), as in Pillow.
 _LUMA = np.array([0.299, 0.587, 0.114], "float32")
 #: Networks that halve their maps get at least this side, since they mirror a few pixels of the smallest map.
@@ -65,10 +64,8 @@ def read(path: str | Path) -> Picture:
         PictureError: if the file is not a whole picture.
     """
     try:
-        with Image.open(path) as opened:
-            opened.load()
-            return _decoded(ImageOps.exif_transpose(opened))
-    except _UNREADABLE as error:
+        return _decoded(load_image(path))
+    except ImageFileError as error:
         raise PictureError(f"{str(path)!r} cannot be read as a picture: {error}") from None
 
 

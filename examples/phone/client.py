@@ -25,6 +25,9 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 from PIL import Image, ImageOps
 
+#: What `--picture` takes: Pillow goes by the content, and would hand an EPS file to Ghostscript.
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
+
 
 class Client:
     """One signature of a .tflite file: one input, one output.
@@ -121,7 +124,7 @@ def main() -> None:
     if len(client.shape) == 4 and args.picture is None:
         raise SystemExit(f"{client.signature!r} takes a picture: name one with --picture.")
     if len(client.shape) == 4:
-        values = client.from_picture(Image.open(args.picture))
+        values = client.from_picture(Image.open(args.picture, formats=FORMATS))
     else:
         values = client.draw_latents(args.seed, args.uniform)
     picture = client.to_picture(client.run(values))

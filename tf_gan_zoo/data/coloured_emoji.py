@@ -12,7 +12,6 @@ import functools
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from tf_gan_zoo.data.emoji import STYLES, emoji_files
 from tf_gan_zoo.data.sources import (
@@ -23,6 +22,7 @@ from tf_gan_zoo.data.sources import (
     existing_path,
     register_source,
 )
+from tf_gan_zoo.image_files import load_image
 
 COLOURS = {
     "red": (214, 38, 56), "orange": (246, 140, 20), "yellow": (252, 214, 60), "green": (70, 160, 70),
@@ -76,8 +76,7 @@ def _dyed(root: Path, nouns: tuple[str, ...], styles: tuple[str, ...]) -> np.nda
 
 def _drawing(path: Path) -> np.ndarray:
     """RGBA, float64 (height, width, 4) from 0 to 1."""
-    with Image.open(path) as picture:
-        return np.asarray(picture.convert("RGBA"), np.float64) / 255
+    return np.asarray(load_image(path).convert("RGBA"), np.float64) / 255
 
 
 def dye(drawing: np.ndarray, rgb: tuple[int, int, int]) -> np.ndarray:

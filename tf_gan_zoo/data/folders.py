@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tf_gan_zoo.data.images import EXTENSIONS, ImageFile
+from tf_gan_zoo.data.images import ImageFile
 from tf_gan_zoo.data.sources import (
     SINGLE_IMAGE_VIEWS,
     DatasetError,
@@ -20,6 +20,7 @@ from tf_gan_zoo.data.sources import (
     existing_path,
     register_source,
 )
+from tf_gan_zoo.image_files import EXTENSIONS
 
 SPLIT_FOLDERS = {
     "train": ("train", "training"),

@@ -19,13 +19,10 @@ from PIL import Image, ImageOps
 
 from tf_gan_zoo.data.outlines import outline
 from tf_gan_zoo.data.sources import DatasetError
+from tf_gan_zoo.image_files import image_size, load_image
 
 CACHE_LIMIT = 2 * 1024**3
 """Bytes of decoded pictures that `cache="auto"` keeps in memory."""
-
-EXTENSIONS = (
-    ".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp",
-)  # fmt: skip
 
 Size = tuple[int, int]
 
@@ -73,25 +70,20 @@ def read_picture(file: ImageFile) -> Image.Image:
     """Decodes a file to mode "L" or "RGB".
 
     Raises:
-        OSError, ValueError, SyntaxError: From Pillow, for a file that is not a whole picture.
+        ImageFileError: For a file that is not a whole picture.
     """
-    with Image.open(file.path) as picture:
-        picture.load()
-        picture = flatten(ImageOps.exif_transpose(picture))
+    picture = flatten(load_image(file.path))
     if file.half:
         picture = _half(picture, file.half)
     if file.like:
-        with Image.open(file.like) as partner:
-            size = ImageOps.exif_transpose(partner).size
+        size = image_size(file.like)[::-1]
         picture = picture if picture.size == size else picture.resize(size, Image.BICUBIC)
     return picture
 
 
 def decode_bytes(data: bytes, fit: Fit) -> np.ndarray:
     """An encoded picture as it is stored, `uint8` `(height, width, channels)`."""
-    with Image.open(io.BytesIO(data)) as picture:
-        picture.load()
-        return fit_picture(flatten(ImageOps.exif_transpose(picture)), fit)
+    return fit_picture(flatten(load_image(io.BytesIO(data))), fit)
 
 
 def flatten(picture: Image.Image) -> Image.Image:
@@ -189,7 +181,7 @@ class Pictures:
         raise DatasetError("100 pictures in a row cannot be read any more; check the disk.")
 
 
-_UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError)
+_UNREADABLE = (OSError, ValueError)
 
 
 def prepare(
@@ -305,8 +297,7 @@ def _scan(column: list[ImageFile], fit: Fit) -> dict[int, str]:
 
     def work(index: int) -> None:
         try:
-            with Image.open(column[index].path) as picture:
-                sizes[index] = picture.size[::-1]
+            sizes[index] = image_size(column[index].path)
         except _UNREADABLE as error:
             bad[index] = f"{column[index].path} ({error})"
 

@@ -32,12 +32,12 @@ import json
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from tf_gan_zoo.bodies import JOINTS, from_pixels
 from tf_gan_zoo.data.images import ImageFile
 from tf_gan_zoo.data.sources import DatasetError, Request, Source, existing_path, register_source
 from tf_gan_zoo.data.tables import check_files, read_rows
+from tf_gan_zoo.image_files import ImageFileError, image_size
 
 _COLUMNS = ("name", "keypoints_y", "keypoints_x")
 _EXAMPLE = "an annotation file whose first line is name:keypoints_y:keypoints_x"
@@ -92,8 +92,10 @@ def _keypoints(table: Path, number: int, row: dict[str, str], folder: Path) -> n
                 f"order is {', '.join(JOINTS)}."
             )
         places.append(values)
-    with Image.open(folder / row["name"]) as picture:
-        return from_pixels(*places, picture.size[::-1])
+    try:
+        return from_pixels(*places, image_size(folder / row["name"]))
+    except ImageFileError as error:
+        raise DatasetError(f"{table}, line {number}: {folder / row['name']} {error}.") from error
 
 
 def _pairs(root: Path, split: str, names: list[str]) -> list[tuple[str, str]]:

@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from tf_gan_zoo import scenes
 from tf_gan_zoo.data.images import ImageFile
 from tf_gan_zoo.data.sources import DatasetError, Request, Source, existing_path, in_split, register_source
+from tf_gan_zoo.image_files import image_size
 from tf_gan_zoo.scenes import Layout
 
 
@@ -116,8 +116,7 @@ def _boxes(folder: Path, entry: dict[str, Any], count: int) -> np.ndarray:
     """The largest boxes of a picture (count, 4): top, left, bottom, right as parts of its sides."""
     try:
         given = np.array(entry.get("boxes", []), np.float32).reshape(-1, 4)
-        with Image.open(folder / entry["file"]) as picture:
-            sides = np.array([picture.height, picture.width], np.float32)
+        sides = np.array(image_size(folder / entry["file"]), np.float32)
     except (OSError, ValueError) as error:
         path = folder / entry["file"]
         raise DatasetError(f"{path}: the picture or its boxes cannot be read: {error}.") from error
