@@ -90,6 +90,77 @@ def test_unknown_poses_do_not_matter_but_their_depth_maps_do(model, batch):
     assert changed == {"d_loss", "g_loss"}
 
 
+# -------------------------------------------------------------------- networks
+
+
+def normalized(x, weights):
+    """What inference-time batch norm makes of x; takes gamma, beta, mean and variance off the list."""
+    gamma, beta, mean, variance = (weights.pop(0) for _ in range(4))
+    return (x - mean) / np.sqrt(variance + 1e-4) * gamma + beta
+
+
+def leaky(x):
+    return np.where(x > 0, x, 0.2 * x)
+
+
+def of_random_weights(network, seed):
+    """The network's weights after they were drawn anew, the statistics, too; variances are positive."""
+    rng = np.random.default_rng(seed)
+    drawn = [0.3 * rng.normal(size=w.shape).astype("float32") for w in network.get_weights()]
+    names = [variable.path for variable in network.weights]
+    weights = [np.abs(w) + 0.1 if "variance" in name else w for w, name in zip(drawn, names)]
+    network.set_weights(weights)
+    return weights
+
+
+def test_the_generator_by_hand():
+    """tanh, dense, norm, ReLU, then convolution, norm, ReLU; a bias and tanh at the end."""
+    config = tiny("crossing_nets").config
+    network = crossing_nets.build_generator(config)
+    np.testing.assert_allclose(network.get_weights()[-1], 0.8)
+    weights = of_random_weights(network, 0)
+    latents = np.random.default_rng(1).uniform(-2, 2, (3, 5)).astype("float32")
+    x = np.maximum(normalized(np.tanh(latents) @ weights.pop(0), weights), 0).reshape(3, 4, 4, 1)
+    x = tf.nn.conv2d_transpose(x, weights.pop(0), (3, 8, 8, 2), 2, "SAME").numpy()
+    x = np.maximum(normalized(x, weights), 0)
+    x = np.tanh(tf.nn.conv2d_transpose(x, weights.pop(0), (3, 16, 16, 1), 2, "SAME") + weights.pop(0))
+    np.testing.assert_allclose(network(latents), x, atol=1e-5)
+    assert not weights
+
+
+def test_the_discriminator_and_its_heads_by_hand():
+    """Convolution, norm, leaky ReLU; P's hidden layer has as many units as z has numbers, M's 16."""
+    model = tiny("crossing_nets", image_size=32)
+    weights = of_random_weights(model.discriminator, 0)
+    x = images = np.random.default_rng(1).uniform(-1, 1, (3, 32, 32, 1)).astype("float32")
+    maps = []
+    for _ in range(3):
+        x = leaky(normalized(tf.nn.conv2d(x, weights.pop(0), 2, "SAME").numpy(), weights))
+        maps.append(x)
+    logits = x.reshape(3, -1) @ weights.pop(0) + weights.pop(0)
+    for found, expected in zip(model.discriminator(images), (logits, maps[2], maps[1])):
+        np.testing.assert_allclose(found, expected, atol=1e-4)
+    for head, units in ((model.posterior, 5), (model.metric, 16)):
+        weights = of_random_weights(head, 2)
+        x = leaky(normalized(tf.nn.conv2d(maps[1], weights.pop(0), 2, "SAME").numpy(), weights))
+        assert weights[0].shape == (4 * 4 * 2, units)
+        x = leaky(normalized(x.reshape(3, -1) @ weights.pop(0), weights))
+        np.testing.assert_allclose(head(maps[1]), x @ weights.pop(0) + weights.pop(0), atol=1e-4)
+
+
+def test_the_alignment_is_linear_up_to_its_norm(model):
+    weights = model.alignment.get_weights()
+    codes = np.random.default_rng(0).normal(0, 3, (4, 5)).astype("float32")
+    np.testing.assert_allclose(model.alignment(codes), normalized(codes @ weights.pop(0), weights), atol=1e-5)
+
+
+def test_epochs_of_the_released_code():
+    config = CrossingNetsConfig()
+    steps = config.vae_steps, config.depth_steps, config.link_steps
+    assert [count / config.steps_per_epoch for count in steps] == [201, 1001, 21]
+    assert config.epochs == 201 + 1001 + 101
+
+
 # -------------------------------------------------------------------- training
 
 

@@ -41,7 +41,9 @@ PAPER_COUNTS = {
     "dr_gan": {"encoder": 2_864_064, "decoder": 7_240_707, "discriminator": 2_931_474},
     "crossing_nets": {
         "pose_encoder": 6_000, "pose_decoder": 5_268, "prior": 0, "alignment": 575,
-        "generator": 161_665, "discriminator": 149_441, "posterior": 385_751, "metric": 385_751,
+        "generator": 161_665, "discriminator": 149_441,
+        # Three convolutions (36,864 + 64 each), then 512 -> 23 in P or 512 in M, normalized, -> 23.
+        "posterior": 123_158, "metric": 385_751,
     },
     "stackgan": {
         "generator_one": 14_264_192, "discriminator_one": 4_029_824,

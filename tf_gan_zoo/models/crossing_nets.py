@@ -21,15 +21,18 @@ of the above; the autoencoder stays as it is). Poses are in units of 50 mm, rela
 position is in z.
 
 Reference: C. Wan, T. Probst, L. Van Gool, A. Yao, "Crossing Nets: Combining GANs and VAEs with a Shared
-Latent Space for Hand Pose Estimation", CVPR 2017, arXiv:1702.03431. Networks, losses and rates are the
-authors' released code's; it has a larger P for the NYU data whose shape it does not give.
+Latent Space for Hand Pose Estimation", CVPR 2017, arXiv:1702.03431. Layers, losses, rates and epochs are
+those of the authors' released code (github.com/melonwan/crossingNet): 201 epochs of "vae", 1,001 of "depth",
+21 of "link" and 80 of "joint". Its batch norm, Lasagne's, stands between a layer and its nonlinearity; G
+begins with a tanh, for noise and codes alike. P is the one it has for the ICVL and MSRA data; the larger one
+that it mentions for the NYU data is not in it.
 
-Choices: 100 epochs of "depth", which the code does not tell; samples are drawn from a normal distribution
-with the mean and deviation that each number of z had in the first phase, as codes with noise of 0.05 are far
-from a standard normal one.
+Choices: samples are drawn from a normal distribution with the mean and deviation that each number of z had in
+the first phase, as codes with noise of 0.05 are far from a standard normal one.
 
-Departures: one batch size, 200, where "depth" has 100; Adam goes on from one phase to the next; all that D or
-G gets in a step is one batch, so that batch normalisation has the statistics by which poses are estimated.
+Departures: one batch size, 200, where "depth" has 100, so its 1,001 epochs are half as many steps here; Adam
+goes on from one phase to the next; all that D or G gets in a step is one batch, where the code normalizes
+real, rendered and mixed depth maps apart: poses are then estimated with the statistics of training.
 """
 
 from __future__ import annotations
@@ -80,7 +83,7 @@ class CrossingNetsConfig(Config):
         hidden_size: units of the autoencoder's hidden layers; their first weights are principal components.
         noise_std: standard deviation of the noise on codes, in units of the encoder's own.
         width: channels of all convolutions.
-        dense_size: units of G's and the heads' dense layers.
+        dense_size: units of G's and M's dense layers; P's has as many as z has numbers.
         num_mixed: codes in a mix.
         error_limit: squared differences in L_recons are cut off here.
         reconstruction_weight, posterior_weight: of L_recons and L_post in the joint phase.
@@ -91,7 +94,7 @@ class CrossingNetsConfig(Config):
 
     data: str = "hand_depth:nyu"
     batch_size: PositiveInt = 200
-    epochs: PositiveInt = 402
+    epochs: PositiveInt = 1303
     steps_per_epoch: PositiveInt | None = _NYU_STEPS
     image_size: ImageSize = 128
     num_joints: PositiveInt = 36
@@ -110,7 +113,7 @@ class CrossingNetsConfig(Config):
     reconstruction_weight: NonNegativeFloat = 1.0
     posterior_weight: NonNegativeFloat = 1.0
     vae_steps: NonNegativeInt = 201 * _NYU_STEPS
-    depth_steps: NonNegativeInt = 100 * _NYU_STEPS
+    depth_steps: NonNegativeInt = 1001 * _NYU_STEPS
     link_steps: NonNegativeInt = 21 * _NYU_STEPS
     vae_learning_rate: PositiveFloat = 3e-4
     depth_learning_rate: PositiveFloat = 3e-4
@@ -190,8 +193,8 @@ class CrossingNets(AdversarialGAN):
             "alignment": build_alignment(config),
             "generator": build_generator(config),
             "discriminator": build_discriminator(config),
-            "posterior": build_head(config, "posterior"),
-            "metric": build_head(config, "metric"),
+            "posterior": build_head(config, config.latent_size, "posterior"),
+            "metric": build_head(config, config.dense_size, "metric"),
         }
 
     @property
@@ -662,19 +665,20 @@ def build_prior(config: CrossingNetsConfig) -> keras.Model:
 
 
 def build_alignment(config: CrossingNetsConfig) -> keras.Model:
-    """A: z (batch, latent_size) -> what G takes, of the same shape, in [-1, 1]."""
+    """A: z (batch, latent_size) -> what G takes, of the same shape."""
     codes = keras.Input((config.latent_size,), name="codes")
     x = _norm(config)(_dense(config.latent_size, 0.02, use_bias=False)(codes))
-    return keras.Model(codes, layers.Activation("tanh", dtype="float32")(x), name="alignment")
+    return keras.Model(codes, layers.Activation("linear", dtype="float32")(x), name="alignment")
 
 
 def build_generator(config: CrossingNetsConfig) -> keras.Model:
-    """Numbers in [-1, 1] (batch, latent_size) -> depth maps; norms follow activations."""
+    """Numbers (batch, latent_size), of which it takes the tanh -> depth maps."""
     latents = keras.Input((config.latent_size,), name="latents")
-    x = _norm(config)(layers.ReLU()(_dense(config.dense_size, 0.05, use_bias=False)(latents)))
+    x = layers.Activation("tanh")(latents)
+    x = layers.ReLU()(_norm(config)(_dense(config.dense_size, 0.05, use_bias=False)(x)))
     x = layers.Reshape((4, 4, config.dense_size // 16))(x)
     for _ in range(config.num_halvings - 1):
-        x = _norm(config)(layers.ReLU()(_up_conv(config.width, use_bias=False)(x)))
+        x = layers.ReLU()(_norm(config)(_up_conv(config.width, use_bias=False)(x)))
     x = _up_conv(1, bias_initializer=keras.initializers.Constant(0.8))(x)
     images = layers.Activation("tanh", dtype="float32", name="images")(x)
     return keras.Model(latents, images, name="generator")
@@ -685,22 +689,25 @@ def build_discriminator(config: CrossingNetsConfig) -> keras.Model:
     x = images = keras.Input((*height_width(config.image_size), 1), name="images")
     maps = []
     for _ in range(config.num_halvings):
-        x = _norm(config)(layers.LeakyReLU(0.2)(_conv(config)(x)))
+        x = _leaky_norm(config, _conv(config)(x))
         maps.append(x)
     logits = _dense(1, 0.05, dtype="float32", name="logits")(layers.Flatten()(x))
     return keras.Model(images, [logits, x, maps[1]], name="discriminator")
 
 
-def build_head(config: CrossingNetsConfig, name: str) -> keras.Model:
+def build_head(config: CrossingNetsConfig, hidden_size: int, name: str) -> keras.Model:
     """D's second map -> latent_size numbers (batch, latent_size)."""
     side = height_width(config.image_size)[0] // 4
     x = maps = keras.Input((side, side, config.width), name="maps")
     for _ in range(config.num_halvings - 2):
-        x = _norm(config)(layers.LeakyReLU(0.2)(_conv(config)(x)))
-    x = _dense(config.dense_size, 0.05, use_bias=False)(layers.Flatten()(x))
-    x = _norm(config)(layers.LeakyReLU(0.2)(x))
+        x = _leaky_norm(config, _conv(config)(x))
+    x = _leaky_norm(config, _dense(hidden_size, 0.05, use_bias=False)(layers.Flatten()(x)))
     codes = _dense(config.latent_size, 0.05, dtype="float32", name="codes")(x)
     return keras.Model(maps, codes, name=name)
+
+
+def _leaky_norm(config: CrossingNetsConfig, x: keras.KerasTensor) -> keras.KerasTensor:
+    return layers.LeakyReLU(0.2)(_norm(config)(x))
 
 
 def _dense(units: int, std: float, **kwargs: Any) -> layers.Layer:
