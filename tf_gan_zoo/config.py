@@ -6,6 +6,7 @@ import dataclasses
 import difflib
 import functools
 import re
+import reprlib
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,18 +14,25 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import Field, PositiveFloat, PositiveInt, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 ConfigT = TypeVar("ConfigT", bound="Config")
 
+#: Floats reach networks as float32, sizes and counts as 32-bit integers.
+_LARGEST_FLOAT, _LARGEST_INT = 3.4e38, 2**31 - 1
+PositiveInt = Annotated[int, Field(gt=0, le=_LARGEST_INT)]
+NonNegativeInt = Annotated[int, Field(ge=0, le=_LARGEST_INT)]
+PositiveFloat = Annotated[float, Field(gt=0)]
 #: One side of a square picture, or (height, width), in pixels.
 ImageSize = PositiveInt | tuple[PositiveInt, PositiveInt]
 #: Colour channels of a picture: gray or RGB.
 Channels = Literal[1, 3]
 NonNegativeFloat = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+#: A decay rate, a moment of Adam or a dropout rate, which 1 would stop or empty.
+Decay = Annotated[float, Field(ge=0, lt=1)]
 __all__ = [
-    "Channels", "Config", "ConfigError", "Fraction", "ImageSize", "NonNegativeFloat",
+    "Channels", "Config", "ConfigError", "Decay", "Fraction", "ImageSize", "NonNegativeFloat", "NonNegativeInt",
     "PositiveFloat", "PositiveInt", "check_recipe_name", "closest", "height_width", "is_recipe_name",
     "load_yaml", "parse_settings",
 ]  # fmt: skip
@@ -119,13 +127,18 @@ class Config:
     @classmethod
     def _checked(cls, name: str, value: Any) -> Any:
         try:
-            return _adapters(cls)[name].validate_python(_tuples(value), strict=True)
+            checked = _adapters(cls)[name].validate_python(_tuples(value), strict=True)
+            problem = "" if _is_finite(checked) else "Input should be finite and fit into 32 bits"
         except ValidationError as error:
             problem = "; ".join(sorted({item["msg"] for item in error.errors()}))
+        except RecursionError:
+            problem = "Input is nested too deeply"
+        if problem:
             raise ConfigError(
-                f"{cls.__name__}.{name}: {problem} (got {value!r}, expected {cls._type_of(name)}). "
-                f"Valid fields: {', '.join(cls.field_names())}."
-            ) from None
+                f"{cls.__name__}.{name}: {shortened(problem, str)} (got {shortened(value)}, expected "
+                f"{cls._type_of(name)}). Valid fields: {', '.join(cls.field_names())}."
+            )
+        return checked
 
     @classmethod
     def _type_of(cls, name: str) -> str:
@@ -141,6 +154,24 @@ def _adapters(cls: type[Config]) -> dict[str, TypeAdapter]:
 def _tuples(value: Any) -> Any:
     """YAML and JSON know lists only; configs hold tuples."""
     return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
+
+
+def _is_finite(value: Any) -> bool:
+    """Whether every number in a value is one that float32 can hold."""
+    if isinstance(value, Mapping):
+        return all(_is_finite(item) for item in value.values())
+    if isinstance(value, (tuple, list)):
+        return all(_is_finite(item) for item in value)
+    return not isinstance(value, float) or abs(value) <= _LARGEST_FLOAT
+
+
+def shortened(value: Any, text: typing.Callable[[Any], str] = reprlib.repr) -> str:
+    """A value as an error may show it: at most 200 characters, whatever its size."""
+    try:
+        shown = text(value)
+    except ValueError:  # Python does not print an integer of more than 4,300 digits
+        return f"a value of type {type(value).__name__} that is too long to print"
+    return shown if len(shown) <= 200 else f"{shown[:197]}..."
 
 
 def _plain(value: Any) -> Any:
@@ -192,8 +223,64 @@ def num_halvings(size: int | tuple[int, int], smallest: int = 4) -> int:
     return count
 
 
+#: Values that a document may have, each alias counted as what it stands for.
+_MAX_VALUES = 10_000
+
+
 class _Loader(yaml.SafeLoader):
-    """Reads 1e-4 as a number; YAML 1.1 wants a dot in it."""
+    """Reads 1e-4 as a number, where YAML 1.1 wants a dot in it; refuses what would be lost or grow.
+
+    A key that stands twice in a mapping is an error that names both lines, and so is a document whose
+    aliases stand for more than 10,000 values, or for themselves.
+    """
+
+    def get_single_node(self) -> yaml.Node | None:
+        node = super().get_single_node()
+        if node is not None:
+            _count_values(node, {}, set())
+            _refuse_repeated_keys(node)
+        return node
+
+
+def _count_values(node: yaml.Node, counts: dict[yaml.Node, int], above: set[yaml.Node]) -> int:
+    """How many values a node stands for, its aliases followed.
+
+    Raises:
+        yaml.MarkedYAMLError: if they are too many, or it contains itself.
+    """
+    if node not in counts:
+        if node in above:
+            raise _refusal("an alias that stands for itself", node)
+        children = () if isinstance(node, yaml.ScalarNode) else _children(node)
+        counts[node] = 1 + sum(_count_values(child, counts, above | {node}) for child in children)
+        if counts[node] > _MAX_VALUES:
+            raise _refusal(f"more than {_MAX_VALUES:,} values (aliases count as what they stand for)", node)
+    return counts[node]
+
+
+def _children(node: yaml.Node) -> list[yaml.Node]:
+    """The nodes directly below a mapping or a sequence."""
+    if isinstance(node, yaml.MappingNode):
+        return [child for pair in node.value for child in pair]
+    return node.value
+
+
+def _refuse_repeated_keys(node: yaml.Node) -> None:
+    if isinstance(node, yaml.MappingNode):
+        first: dict[str, yaml.Node] = {}
+        for key, _ in node.value:
+            name = key.value if isinstance(key, yaml.ScalarNode) else ""
+            if name and name in first:
+                lines = f"lines {first[name].start_mark.line + 1} and {key.start_mark.line + 1}"
+                raise _refusal(f"the key {shortened(name)} twice, in {lines}; keep one of them", key)
+            first[name] = key
+    if not isinstance(node, yaml.ScalarNode):
+        for child in _children(node):
+            _refuse_repeated_keys(child)
+
+
+def _refusal(what: str, node: yaml.Node) -> yaml.MarkedYAMLError:
+    return yaml.MarkedYAMLError(problem=f"it has {what}", problem_mark=node.start_mark)
 
 
 _Loader.add_implicit_resolver(
@@ -208,12 +295,26 @@ def load_yaml(path: str | Path) -> dict[str, Any]:
         ConfigError: if the file is not a mapping of field names to values.
     """
     try:
-        values = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_Loader)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not valid YAML: {error}") from None
+        values = read_yaml(Path(path).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ConfigError(f"{path} is not valid YAML: {shortened(error, str)}") from None
     if not isinstance(values, dict):
-        raise ConfigError(f"{path}: expected a mapping of field names to values, got {values!r}.")
+        raise ConfigError(f"{path}: expected a mapping of field names to values, got {shortened(values)}.")
     return values
+
+
+def read_yaml(text: str) -> Any:
+    """The value that a YAML text stands for: plain values only.
+
+    Raises:
+        ConfigError: for a text that is not YAML, names a key twice, or grows beyond 10,000 values.
+    """
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        raise ConfigError(str(error)) from None
+    except (RecursionError, ValueError, OverflowError, TypeError) as error:
+        raise ConfigError(f"{type(error).__name__}: {shortened(error, str)}") from None
 
 
 def parse_settings(settings: typing.Iterable[str]) -> dict[str, Any]:
@@ -228,7 +329,9 @@ def parse_settings(settings: typing.Iterable[str]) -> dict[str, Any]:
         if not equals or not name.strip():
             raise ConfigError(f"expected NAME=VALUE, got {setting!r}, e.g. epochs=2.")
         try:
-            values[name.strip()] = yaml.load(text, Loader=_Loader)
-        except yaml.YAMLError:
-            raise ConfigError(f"{name.strip()}: {text!r} is not a value that YAML can read.") from None
+            values[name.strip()] = read_yaml(text)
+        except ConfigError:
+            raise ConfigError(
+                f"{name.strip()}: {shortened(text)} is not a value that YAML can read."
+            ) from None
     return values
