@@ -83,7 +83,8 @@ def test_names_are_taken_once():
 LEVELS = [
     {"_quiet", "accumulation", "batch_spec", "chains", "random", "layers", "losses", "penalties", "schedules"}
     | {"cards", "config", "data", "fetch", "metrics", "music", "npz", "optimizers", "published", "replicas"}
-    | {"bodies", "detection", "scenes", "sequences", "shape_files", "shapes", "skeletons", "tiling"},
+    | {"bodies", "detection", "scenes", "sequences", "shape_files", "shapes", "skeletons", "tiling"}
+    | {"image_files"},
     {"networks", "captioned", "conditional", "encoding", "endpoints", "fitting", "gan", "perceptual"}
     | {"registry", "segments", "upscaling"},
     {"models"},

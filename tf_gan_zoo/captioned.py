@@ -19,7 +19,6 @@ from typing import Any, ClassVar, Literal
 import keras
 import numpy as np
 import tensorflow as tf
-from pydantic import NonNegativeInt
 
 from tf_gan_zoo import random, replicas
 from tf_gan_zoo.batch_spec import BatchSpec, Field, checked_images, image_field
@@ -28,6 +27,7 @@ from tf_gan_zoo.config import (
     Config,
     ConfigError,
     ImageSize,
+    NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     height_width,

@@ -32,9 +32,9 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 #: A decay rate, a moment of Adam or a dropout rate, which 1 would stop or empty.
 Decay = Annotated[float, Field(ge=0, lt=1)]
 __all__ = [
-    "Channels", "Config", "ConfigError", "Decay", "Fraction", "ImageSize", "NonNegativeFloat", "NonNegativeInt",
-    "PositiveFloat", "PositiveInt", "check_recipe_name", "closest", "height_width", "is_recipe_name",
-    "load_yaml", "parse_settings",
+    "Channels", "Config", "ConfigError", "Decay", "Fraction", "ImageSize", "NonNegativeFloat",
+    "NonNegativeInt", "PositiveFloat", "PositiveInt", "check_recipe_name", "closest", "height_width",
+    "is_recipe_name", "load_yaml", "parse_settings", "read_yaml", "shortened",
 ]  # fmt: skip
 
 
@@ -128,7 +128,7 @@ class Config:
     def _checked(cls, name: str, value: Any) -> Any:
         try:
             checked = _adapters(cls)[name].validate_python(_tuples(value), strict=True)
-            problem = "" if _is_finite(checked) else "Input should be finite and fit into 32 bits"
+            problem = "" if _fits(checked) else "Input should be finite and fit into 32 bits"
         except ValidationError as error:
             problem = "; ".join(sorted({item["msg"] for item in error.errors()}))
         except RecursionError:
@@ -156,12 +156,14 @@ def _tuples(value: Any) -> Any:
     return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
 
 
-def _is_finite(value: Any) -> bool:
-    """Whether every number in a value is one that float32 can hold."""
+def _fits(value: Any) -> bool:
+    """Whether every number in a value fits into float32 or a 32-bit integer."""
     if isinstance(value, Mapping):
-        return all(_is_finite(item) for item in value.values())
+        return all(_fits(item) for item in value.values())
     if isinstance(value, (tuple, list)):
-        return all(_is_finite(item) for item in value)
+        return all(_fits(item) for item in value)
+    if isinstance(value, int):
+        return abs(value) <= _LARGEST_INT
     return not isinstance(value, float) or abs(value) <= _LARGEST_FLOAT
 
 

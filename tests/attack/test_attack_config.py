@@ -1,4 +1,4 @@
-"""Configs and YAML files that mean harm or are simply wrong: refused at once, in few words, before anything is built.
+"""Configs and YAML files that mean harm or are simply wrong: refused at once, before anything is built.
 
 Numbers that are not finite or not plausible, keys that stand twice, aliases that grow to gigabytes, documents
 that nest without end, objects of Python.
@@ -84,7 +84,7 @@ def test_moments_and_dropout_rates_are_below_one(name):
 
 def test_the_shell_shows_one_line(tmp_path):
     done = subprocess.run(
-        [sys.executable, "-m", "tf_gan_zoo.cli", "train", "dcgan", "--set", "learning_rate=.inf", "--out",
+        [sys.executable, "-m", "tf_gan_zoo", "train", "dcgan", "--set", "learning_rate=.inf", "--out",
          str(tmp_path / "x")], capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 2

@@ -35,7 +35,7 @@ from tf_gan_zoo.config import (
     Channels,
     Config,
     ConfigError,
-    Fraction,
+    Decay,
     ImageSize,
     NonNegativeFloat,
     PositiveFloat,
@@ -77,8 +77,8 @@ class ACGANConfig(Config):
     dropout: Annotated[float, Limits(ge=0, lt=1)] = 0.5
     activation_noise: NonNegativeFloat = 0.0
     learning_rate: PositiveFloat = 2e-4
-    beta_1: Fraction = 0.5
-    beta_2: Fraction = 0.999
+    beta_1: Decay = 0.5
+    beta_2: Decay = 0.999
 
     def validate(self) -> None:
         if not self.generator_widths or not self.discriminator_widths:

@@ -48,7 +48,6 @@ import numpy as np
 import tensorflow as tf
 from keras import layers
 from pydantic import Field as Limits
-from pydantic import NonNegativeInt
 
 from tf_gan_zoo import detection, random, replicas, scenes
 from tf_gan_zoo.batch_spec import BatchSpec, Field, checked_images, image_field
@@ -57,6 +56,7 @@ from tf_gan_zoo.config import (
     ConfigError,
     ImageSize,
     NonNegativeFloat,
+    NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     height_width,

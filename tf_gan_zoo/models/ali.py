@@ -38,7 +38,7 @@ from tf_gan_zoo.config import (
     Channels,
     Config,
     ConfigError,
-    Fraction,
+    Decay,
     ImageSize,
     PositiveFloat,
     PositiveInt,
@@ -132,8 +132,8 @@ class ALIConfig(Config):
     shrink: Literal[1, 2, 4, 8, 16] = 1
     initial_std: PositiveFloat = 0.01
     learning_rate: PositiveFloat = 1e-4
-    beta_1: Fraction = 0.5
-    beta_2: Fraction = 0.999
+    beta_1: Decay = 0.5
+    beta_2: Decay = 0.999
 
     def validate(self) -> None:
         size = self.sizes.image_size

@@ -41,6 +41,7 @@ from tf_gan_zoo.config import (
     Channels,
     Config,
     ConfigError,
+    Decay,
     Fraction,
     ImageSize,
     PositiveFloat,
@@ -87,8 +88,8 @@ class BEGANConfig(Config):
     learning_rate: PositiveFloat = 1e-4
     min_learning_rate: PositiveFloat = 2e-5
     plateau_steps: PositiveInt | None = 25_000
-    beta_1: Fraction = 0.5
-    beta_2: Fraction = 0.999
+    beta_1: Decay = 0.5
+    beta_2: Decay = 0.999
 
     def validate(self) -> None:
         if min(self.base_size) < _SMALLEST_BASE:

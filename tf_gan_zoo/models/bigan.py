@@ -38,7 +38,7 @@ from tf_gan_zoo.config import (
     Channels,
     Config,
     ConfigError,
-    Fraction,
+    Decay,
     ImageSize,
     NonNegativeFloat,
     PositiveFloat,
@@ -82,8 +82,8 @@ class BiGANConfig(Config):
     width: PositiveInt = 64
     learning_rate: PositiveFloat = 2e-4
     final_rate_factor: PositiveFloat = 0.01
-    beta_1: Fraction = 0.5
-    beta_2: Fraction = 0.999
+    beta_1: Decay = 0.5
+    beta_2: Decay = 0.999
     weight_decay: NonNegativeFloat = 2.5e-5
 
     def validate(self) -> None:

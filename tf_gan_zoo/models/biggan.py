@@ -54,7 +54,7 @@ from tf_gan_zoo.config import (
     Channels,
     Config,
     ConfigError,
-    Fraction,
+    Decay,
     ImageSize,
     NonNegativeFloat,
     PositiveFloat,
@@ -115,9 +115,9 @@ class BigGANConfig(Config):
     n_critic: PositiveInt = 2
     learning_rate: PositiveFloat = 5e-5
     discriminator_learning_rate: PositiveFloat = 2e-4
-    beta_1: Fraction = 0.0
-    beta_2: Fraction = 0.999
-    ema_decay: Fraction = 0.9999
+    beta_1: Decay = 0.0
+    beta_2: Decay = 0.999
+    ema_decay: Decay = 0.9999
     ema_start: Annotated[int, Limits(ge=0)] = 20_000
     standing_batches: Annotated[int, Limits(ge=0)] = 100
 

@@ -45,7 +45,7 @@ from tf_gan_zoo.config import (
     Channels,
     Config,
     ConfigError,
-    Fraction,
+    Decay,
     ImageSize,
     NonNegativeFloat,
     PositiveFloat,
@@ -97,16 +97,16 @@ class BinGANConfig(Config):
     output_std: PositiveFloat = 0.1
     discriminator_width: PositiveInt = 96
     deep_width: PositiveInt = 192
-    input_dropout: Fraction = 0.2
-    hidden_dropout: Fraction = 0.5
+    input_dropout: Decay = 0.2
+    hidden_dropout: Decay = 0.5
     dmr_weight: NonNegativeFloat = 0.05
     bre_weight: NonNegativeFloat = 0.001
     beta: PositiveFloat = 2.0
     softness: PositiveFloat = 0.001
     learning_rate: PositiveFloat = 3e-4
     generator_learning_rate: PositiveFloat | None = None
-    beta_1: Fraction = 0.5
-    beta_2: Fraction = 0.999
+    beta_1: Decay = 0.5
+    beta_2: Decay = 0.999
 
     def validate(self) -> None:
         improved_gan.check_image_size(self)

@@ -45,7 +45,7 @@ from tf_gan_zoo.config import (
     Channels,
     Config,
     ConfigError,
-    Fraction,
+    Decay,
     ImageSize,
     NonNegativeFloat,
     PositiveFloat,
@@ -100,8 +100,8 @@ class BREGANConfig(Config):
     learning_rate: PositiveFloat = 2e-4
     final_learning_rate: PositiveFloat = 1e-6
     decay_steps: PositiveInt = 40_000
-    beta_1: Fraction = 0.5
-    beta_2: Fraction = 0.999
+    beta_1: Decay = 0.5
+    beta_2: Decay = 0.999
 
     def validate(self) -> None:
         if self.num_halvings < 1:

@@ -40,7 +40,7 @@ from tf_gan_zoo.config import (
     Channels,
     Config,
     ConfigError,
-    Fraction,
+    Decay,
     ImageSize,
     NonNegativeFloat,
     PositiveFloat,
@@ -98,7 +98,7 @@ class CAAEConfig(Config):
     tv_weight: NonNegativeFloat = 10.0
     initial_std: PositiveFloat = 0.02
     learning_rate: PositiveFloat = 2e-4
-    beta_1: Fraction = 0.5
+    beta_1: Decay = 0.5
 
     def validate(self) -> None:
         step = 2 ** max(self.num_halvings, 1)

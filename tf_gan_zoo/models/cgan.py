@@ -28,15 +28,7 @@ from pydantic import Field as Limits
 
 from tf_gan_zoo.batch_spec import BatchSpec, image_field
 from tf_gan_zoo.conditional import LabelledGAN
-from tf_gan_zoo.config import (
-    Channels,
-    Config,
-    Fraction,
-    ImageSize,
-    PositiveFloat,
-    PositiveInt,
-    height_width,
-)
+from tf_gan_zoo.config import Channels, Config, Decay, ImageSize, PositiveFloat, PositiveInt, height_width
 from tf_gan_zoo.layers import Maxout, OneHot, SeededDropout
 from tf_gan_zoo.losses import non_saturating_discriminator_loss as discriminator_loss
 from tf_gan_zoo.losses import non_saturating_generator_loss as generator_loss
@@ -77,14 +69,14 @@ class CGANConfig(Config):
     image_maxout: tuple[PositiveInt, PositiveInt] = (240, 5)
     label_maxout: tuple[PositiveInt, PositiveInt] = (50, 5)
     joint_maxout: tuple[PositiveInt, PositiveInt] = (240, 4)
-    dropout: Fraction = 0.5
+    dropout: Decay = 0.5
     generator_scale: PositiveFloat = 0.05
     discriminator_scale: PositiveFloat = 0.005
     learning_rate: PositiveFloat = 0.1
     learning_rate_divisor: PositiveFloat = 1.00004
     min_learning_rate: PositiveFloat = 1e-6
-    momentum: PositiveFloat = 0.5
-    final_momentum: PositiveFloat = 0.7
+    momentum: Decay = 0.5
+    final_momentum: Decay = 0.7
     momentum_epochs: PositiveInt = 250
 
 

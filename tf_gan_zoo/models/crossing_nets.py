@@ -46,7 +46,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 from keras import layers
-from pydantic import NonNegativeInt
 
 from tf_gan_zoo import losses as adversarial
 from tf_gan_zoo import replicas, skeletons
@@ -54,9 +53,10 @@ from tf_gan_zoo.batch_spec import BatchSpec, Field, checked_images, image_field
 from tf_gan_zoo.config import (
     Config,
     ConfigError,
-    Fraction,
+    Decay,
     ImageSize,
     NonNegativeFloat,
+    NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     height_width,
@@ -119,7 +119,7 @@ class CrossingNetsConfig(Config):
     depth_learning_rate: PositiveFloat = 3e-4
     link_learning_rate: PositiveFloat = 1e-2
     joint_learning_rate: PositiveFloat = 1e-3
-    beta_1: Fraction = 0.5
+    beta_1: Decay = 0.5
     latent_distribution: Literal["normal"] = "normal"
 
     def validate(self) -> None:

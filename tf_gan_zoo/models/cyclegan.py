@@ -33,7 +33,7 @@ from tf_gan_zoo.config import (
     Channels,
     Config,
     ConfigError,
-    Fraction,
+    Decay,
     ImageSize,
     NonNegativeFloat,
     PositiveFloat,
@@ -98,8 +98,8 @@ class CycleGANConfig(Config):
     identity_weight: NonNegativeFloat = 0.5
     pool_size: int = 50
     learning_rate: PositiveFloat = 2e-4
-    beta_1: Fraction = 0.5
-    beta_2: Fraction = 0.999
+    beta_1: Decay = 0.5
+    beta_2: Decay = 0.999
     decay_epochs: int | None = None
 
     def validate(self) -> None:

@@ -27,7 +27,7 @@ from tf_gan_zoo.config import (
     Channels,
     Config,
     ConfigError,
-    Fraction,
+    Decay,
     ImageSize,
     PositiveFloat,
     PositiveInt,
@@ -67,8 +67,8 @@ class DCGANConfig(Config):
     biases: Literal["none", "unnormalized", "all"] = "none"
     flat_norm: bool = True
     learning_rate: PositiveFloat = 2e-4
-    beta_1: Fraction = 0.5
-    beta_2: Fraction = 0.999
+    beta_1: Decay = 0.5
+    beta_2: Decay = 0.999
 
     def validate(self) -> None:
         if min(self.base_size) < 4 or self.num_halvings < 1:

@@ -45,6 +45,7 @@ from tf_gan_zoo.config import (
     Channels,
     Config,
     ConfigError,
+    Decay,
     Fraction,
     ImageSize,
     NonNegativeFloat,
@@ -109,8 +110,8 @@ class DiscoGANConfig(Config):
     feature_weight: NonNegativeFloat = 0.9
     generator_updates: PositiveInt = 2
     learning_rate: PositiveFloat = 2e-4
-    beta_1: Fraction = 0.5
-    beta_2: Fraction = 0.999
+    beta_1: Decay = 0.5
+    beta_2: Decay = 0.999
     weight_decay: NonNegativeFloat = 1e-4
 
     def validate(self) -> None:

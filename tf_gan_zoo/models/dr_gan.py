@@ -46,7 +46,7 @@ from tf_gan_zoo.config import (
     Channels,
     Config,
     ConfigError,
-    Fraction,
+    Decay,
     ImageSize,
     NonNegativeFloat,
     PositiveFloat,
@@ -103,7 +103,7 @@ class DRGANConfig(Config):
     reconstruction_weight: NonNegativeFloat = 0.0
     initial_std: PositiveFloat = 0.02
     learning_rate: PositiveFloat = 2e-4
-    beta_1: Fraction = 0.5
+    beta_1: Decay = 0.5
 
     def validate(self) -> None:
         if self.num_blocks > len(_TRUNK):

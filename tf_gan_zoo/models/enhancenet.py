@@ -37,13 +37,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 from keras import layers
-from pydantic import NonNegativeInt
 
 from tf_gan_zoo.config import (
     ConfigError,
+    Decay,
     Fraction,
     ImageSize,
     NonNegativeFloat,
+    NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     height_width,
@@ -100,8 +101,8 @@ class EnhanceNetConfig(UpscalerConfig):
     pretrain_steps: NonNegativeInt = 200_000
     pretrain_learning_rate: PositiveFloat = 1e-4
     learning_rate: PositiveFloat = 1e-4
-    beta_1: Fraction = 0.9
-    beta_2: Fraction = 0.999
+    beta_1: Decay = 0.9
+    beta_2: Decay = 0.999
 
     def validate(self) -> None:
         # conv3_1, the deepest layer of L_T, sees the picture halved twice; pool5 halves it five times.

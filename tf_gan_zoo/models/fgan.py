@@ -44,6 +44,7 @@ from tf_gan_zoo.config import (
     Channels,
     Config,
     ConfigError,
+    Decay,
     Fraction,
     ImageSize,
     PositiveFloat,
@@ -253,8 +254,8 @@ class FGANConfig(Config):
     variational_size: PositiveInt = 240
     width: PositiveInt = 64
     learning_rate: PositiveFloat = 2e-4
-    beta_1: Fraction = 0.5
-    beta_2: Fraction = 0.999
+    beta_1: Decay = 0.5
+    beta_2: Decay = 0.999
 
     def validate(self) -> None:
         if self.alpha == 1.0:

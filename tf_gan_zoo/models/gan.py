@@ -28,15 +28,7 @@ import tensorflow as tf
 from keras import layers
 
 from tf_gan_zoo.batch_spec import BatchSpec, image_field
-from tf_gan_zoo.config import (
-    Channels,
-    Config,
-    Fraction,
-    ImageSize,
-    PositiveFloat,
-    PositiveInt,
-    height_width,
-)
+from tf_gan_zoo.config import Channels, Config, Decay, ImageSize, PositiveFloat, PositiveInt, height_width
 from tf_gan_zoo.gan import AdversarialGAN
 from tf_gan_zoo.layers import Maxout, SeededDropout
 from tf_gan_zoo.losses import non_saturating_discriminator_loss, non_saturating_generator_loss
@@ -74,16 +66,16 @@ class OriginalGANConfig(Config):
     hidden_size: PositiveInt = 1200
     maxout_units: PositiveInt = 240
     maxout_pieces: PositiveInt = 5
-    input_dropout: Fraction = 0.2
-    hidden_dropout: Fraction = 0.5
+    input_dropout: Decay = 0.2
+    hidden_dropout: Decay = 0.5
     loss: Literal["non_saturating", "minimax"] = "non_saturating"
     generator_scale: PositiveFloat = 0.05
     discriminator_scale: PositiveFloat = 0.005
     learning_rate: PositiveFloat = 0.1
     learning_rate_divisor: PositiveFloat = 1.000004
     min_learning_rate: PositiveFloat = 1e-6
-    momentum: PositiveFloat = 0.5
-    final_momentum: PositiveFloat = 0.7
+    momentum: Decay = 0.5
+    final_momentum: Decay = 0.7
     momentum_epochs: PositiveInt = 250
 
 

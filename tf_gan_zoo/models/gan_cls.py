@@ -38,14 +38,7 @@ from keras import layers
 
 from tf_gan_zoo import replicas
 from tf_gan_zoo.captioned import CaptionedConfig, CaptionedGAN, matching_loss
-from tf_gan_zoo.config import (
-    ConfigError,
-    Fraction,
-    NonNegativeFloat,
-    PositiveFloat,
-    PositiveInt,
-    height_width,
-)
+from tf_gan_zoo.config import ConfigError, Decay, NonNegativeFloat, PositiveFloat, PositiveInt, height_width
 from tf_gan_zoo.losses import non_saturating_discriminator_loss as plain_loss
 from tf_gan_zoo.losses import non_saturating_generator_loss as positive_loss
 from tf_gan_zoo.networks.matching import bottleneck, conv, halvings, judgement, norm, normal
@@ -78,7 +71,7 @@ class GANCLSConfig(CaptionedConfig):
     style_start: PositiveInt | None = 800 * 138
     learning_rate: PositiveFloat = 2e-4
     discriminator_learning_rate: PositiveFloat | None = None
-    beta_1: Fraction = 0.5
+    beta_1: Decay = 0.5
     initial_std: PositiveFloat = 0.02
     halving_steps: PositiveInt = 100 * 138
 

@@ -54,6 +54,7 @@ from tf_gan_zoo.config import (
     Channels,
     Config,
     ConfigError,
+    Decay,
     Fraction,
     ImageSize,
     NonNegativeFloat,
@@ -138,10 +139,10 @@ class ImprovedGANConfig(Config):
     reference_size: Annotated[int, Limits(ge=2)] = 100
     unlabelled_weight: NonNegativeFloat = 1.0
     learning_rate: PositiveFloat = 3e-4
-    beta_1: Fraction = 0.5
-    beta_2: Fraction = 0.999
+    beta_1: Decay = 0.5
+    beta_2: Decay = 0.999
     decay_fraction: Fraction = 1 / 3
-    averaging_decay: Fraction = 0.9999
+    averaging_decay: Decay = 0.9999
     train_baseline: bool = False
 
     def validate(self) -> None:

@@ -42,6 +42,7 @@ from tf_gan_zoo.config import (
     Channels,
     Config,
     ConfigError,
+    Decay,
     Fraction,
     ImageSize,
     NonNegativeFloat,
@@ -116,8 +117,8 @@ class InfoGANConfig(Config):
     negative_slope: Fraction = 0.1
     discriminator_learning_rate: PositiveFloat = 2e-4
     generator_learning_rate: PositiveFloat = 1e-3
-    beta_1: Fraction = 0.5
-    beta_2: Fraction = 0.999
+    beta_1: Decay = 0.5
+    beta_2: Decay = 0.999
 
     def validate(self) -> None:
         self._check_image_size()

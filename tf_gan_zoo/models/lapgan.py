@@ -44,14 +44,7 @@ from pydantic import Field as Limits
 
 from tf_gan_zoo.batch_spec import BatchSpec, checked_images, image_field
 from tf_gan_zoo.conditional import LabelledGAN
-from tf_gan_zoo.config import (
-    Channels,
-    Config,
-    ConfigError,
-    Fraction,
-    PositiveFloat,
-    PositiveInt,
-)
+from tf_gan_zoo.config import Channels, Config, ConfigError, Decay, PositiveFloat, PositiveInt
 from tf_gan_zoo.layers import OneHot, SeededDropout
 from tf_gan_zoo.losses import non_saturating_discriminator_loss as discriminator_loss
 from tf_gan_zoo.losses import non_saturating_generator_loss as generator_loss
@@ -95,15 +88,15 @@ class LAPGANConfig(Config):
     top_generator_size: PositiveInt = 1200
     top_discriminator_size: PositiveInt = 600
     width: PositiveInt = 64
-    dropout: Fraction = 0.5
+    dropout: Decay = 0.5
     optimizer: Literal["sgd", "adam"] = "sgd"
     learning_rate: PositiveFloat = 0.02
     learning_rate_divisor: PositiveFloat = 1.0000001
     min_learning_rate: PositiveFloat = 1e-6
-    momentum: PositiveFloat = 0.5
-    final_momentum: PositiveFloat = 0.8
+    momentum: Decay = 0.5
+    final_momentum: Decay = 0.8
     momentum_epochs: PositiveInt = 375
-    beta_1: Fraction = 0.5
+    beta_1: Decay = 0.5
 
     def validate(self) -> None:
         sizes = self.level_sizes

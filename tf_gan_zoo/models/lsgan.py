@@ -35,7 +35,7 @@ from tf_gan_zoo.config import (
     Channels,
     Config,
     ConfigError,
-    Fraction,
+    Decay,
     ImageSize,
     PositiveFloat,
     PositiveInt,
@@ -82,8 +82,8 @@ class LSGANConfig(Config):
     norm: Literal["both", "discriminator", "none"] = "both"
     optimizer: Literal["adam", "rmsprop"] = "adam"
     learning_rate: PositiveFloat = 1e-3
-    beta_1: Fraction = 0.5
-    beta_2: Fraction = 0.999
+    beta_1: Decay = 0.5
+    beta_2: Decay = 0.999
 
     def validate(self) -> None:
         unit = _SIZE_UNIT[self.architecture]

@@ -39,7 +39,7 @@ from pydantic import Field as Limits
 
 from tf_gan_zoo import music, random, replicas
 from tf_gan_zoo.batch_spec import BatchSpec, Field, image_field
-from tf_gan_zoo.config import Config, Fraction, NonNegativeFloat, PositiveFloat, PositiveInt
+from tf_gan_zoo.config import Config, Decay, NonNegativeFloat, PositiveFloat, PositiveInt
 from tf_gan_zoo.endpoints import Endpoint, ServingFunction
 from tf_gan_zoo.gan import AdversarialGAN
 from tf_gan_zoo.losses import non_saturating_generator_loss
@@ -103,7 +103,7 @@ class MidiNetConfig(Config):
     feature_weight: NonNegativeFloat | None = None
     real_target: Annotated[float, Limits(gt=0.5, le=1)] = 0.9
     learning_rate: PositiveFloat = 2e-4
-    beta_1: Fraction = 0.5
+    beta_1: Decay = 0.5
 
     @property
     def model(self) -> Variant:

@@ -44,7 +44,6 @@ import numpy as np
 import tensorflow as tf
 from keras import layers
 from pydantic import Field as Limits
-from pydantic import NonNegativeInt
 
 from tf_gan_zoo.batch_spec import BatchError, BatchSpec, Field, checked_images, image_field
 from tf_gan_zoo.config import (
@@ -53,6 +52,7 @@ from tf_gan_zoo.config import (
     ConfigError,
     ImageSize,
     NonNegativeFloat,
+    NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     height_width,

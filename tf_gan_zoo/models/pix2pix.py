@@ -33,7 +33,7 @@ from tf_gan_zoo.batch_spec import BatchSpec, checked_images, image_field
 from tf_gan_zoo.config import (
     Config,
     ConfigError,
-    Fraction,
+    Decay,
     ImageSize,
     NonNegativeFloat,
     PositiveFloat,
@@ -87,15 +87,15 @@ class Pix2PixConfig(Config):
     input_channels: PositiveInt = 3
     channels: PositiveInt = 3
     width: PositiveInt = 64
-    dropout: Fraction = 0.5
+    dropout: Decay = 0.5
     patch_size: Literal[1, 16, 34, 70, 142, 286] = 70
     conditional: bool = True
     norm: Literal["batch", "instance"] = "batch"
     gan_weight: NonNegativeFloat = 1.0
     l1_weight: NonNegativeFloat = 100.0
     learning_rate: PositiveFloat = 2e-4
-    beta_1: Fraction = 0.5
-    beta_2: Fraction = 0.999
+    beta_1: Decay = 0.5
+    beta_2: Decay = 0.999
     decay_epochs: int = 0
 
     def validate(self) -> None:

@@ -42,7 +42,7 @@ from tf_gan_zoo.config import (
     Channels,
     Config,
     ConfigError,
-    Fraction,
+    Decay,
     ImageSize,
     NonNegativeFloat,
     PositiveFloat,
@@ -91,8 +91,8 @@ class PixelDTGANConfig(Config):
     mse_weight: NonNegativeFloat = 0.0
     optimizer: Literal["adam", "sgd"] = "adam"
     learning_rate: PositiveFloat = 2e-4
-    beta_1: Fraction = 0.5
-    beta_2: Fraction = 0.999
+    beta_1: Decay = 0.5
+    beta_2: Decay = 0.999
 
     def validate(self) -> None:
         if not num_halvings(self.image_size):

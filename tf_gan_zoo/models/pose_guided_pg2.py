@@ -34,16 +34,16 @@ import keras
 import numpy as np
 import tensorflow as tf
 from keras import layers
-from pydantic import NonNegativeInt
 
 from tf_gan_zoo import bodies
 from tf_gan_zoo.batch_spec import BatchError, BatchSpec, Field, checked_images, image_field
 from tf_gan_zoo.config import (
     Config,
     ConfigError,
-    Fraction,
+    Decay,
     ImageSize,
     NonNegativeFloat,
+    NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     height_width,
@@ -99,7 +99,7 @@ class PoseGuidedPG2Config(Config):
     flip: bool = True
     initial_std: PositiveFloat = 0.02
     learning_rate: PositiveFloat = 2e-5
-    beta_1: Fraction = 0.5
+    beta_1: Decay = 0.5
 
     def validate(self) -> None:
         if self.num_blocks < 3:

@@ -50,7 +50,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 from keras import layers
-from pydantic import NonNegativeInt
 
 from tf_gan_zoo import random
 from tf_gan_zoo.batch_spec import BatchSpec, Field, checked_images, image_field
@@ -60,9 +59,10 @@ from tf_gan_zoo.config import (
     Channels,
     Config,
     ConfigError,
-    Fraction,
+    Decay,
     ImageSize,
     NonNegativeFloat,
+    NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     height_width,
@@ -128,7 +128,7 @@ class PPGNConfig(Config):
     width: PositiveInt = 32
     prior_sizes: tuple[PositiveInt, ...] = (2048, 1024, 500, 1024, 2048)
     output: Literal["linear", "tanh"] = "linear"
-    dropout: Fraction = 0.5
+    dropout: Decay = 0.5
     image_weight: NonNegativeFloat = 2e-6 * 127.5**2
     hidden_weight: NonNegativeFloat = 0.01
     feature_weight: NonNegativeFloat = 0.01
@@ -137,7 +137,7 @@ class PPGNConfig(Config):
     min_loss_ratio: NonNegativeFloat = 0.1
     max_loss_ratio: PositiveFloat = 10.0
     learning_rate: PositiveFloat = 2e-4
-    beta_1: Fraction = 0.9
+    beta_1: Decay = 0.9
     epsilon_1: NonNegativeFloat = 1e-5
     epsilon_2: NonNegativeFloat = 1.0
     epsilon_3: NonNegativeFloat = 1e-17

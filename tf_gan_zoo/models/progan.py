@@ -39,16 +39,16 @@ import keras
 import tensorflow as tf
 from keras import layers
 from pydantic import Field as Limits
-from pydantic import NonNegativeInt
 
 from tf_gan_zoo.batch_spec import BatchError, BatchSpec, image_field
 from tf_gan_zoo.config import (
     Channels,
     Config,
     ConfigError,
-    Fraction,
+    Decay,
     ImageSize,
     NonNegativeFloat,
+    NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     height_width,
@@ -116,8 +116,8 @@ class ProGANConfig(Config):
     batch_limits: tuple[tuple[PositiveInt, AtLeastTwo], ...] = ((256, 14), (512, 6), (1024, 3))
     learning_rate: PositiveFloat = 1e-3
     learning_rates: tuple[tuple[PositiveInt, PositiveFloat], ...] = ()
-    beta_1: Fraction = 0.0
-    beta_2: Fraction = 0.99
+    beta_1: Decay = 0.0
+    beta_2: Decay = 0.99
     stddev_group_size: AtLeastTwo = 4
     gradient_penalty_weight: NonNegativeFloat = 10.0
     gradient_penalty_target: PositiveFloat = 1.0

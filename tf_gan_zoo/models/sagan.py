@@ -36,7 +36,7 @@ from tf_gan_zoo.config import (
     Channels,
     Config,
     ConfigError,
-    Fraction,
+    Decay,
     ImageSize,
     PositiveFloat,
     PositiveInt,
@@ -82,9 +82,9 @@ class SAGANConfig(Config):
     attention_size: PositiveInt | None = 64
     learning_rate: PositiveFloat = 1e-4
     discriminator_learning_rate: PositiveFloat = 4e-4
-    beta_1: Fraction = 0.0
-    beta_2: Fraction = 0.9
-    ema_decay: Fraction | None = None
+    beta_1: Decay = 0.0
+    beta_2: Decay = 0.9
+    ema_decay: Decay | None = None
 
     def validate(self) -> None:
         if self.num_halvings > len(self.discriminator_widths):

@@ -35,15 +35,15 @@ import numpy as np
 import tensorflow as tf
 from keras import layers
 from pydantic import Field as Limits
-from pydantic import NonNegativeInt
 
 from tf_gan_zoo import random, sequences
 from tf_gan_zoo.batch_spec import BatchSpec, Field
 from tf_gan_zoo.config import (
     Config,
     ConfigError,
-    Fraction,
+    Decay,
     NonNegativeFloat,
+    NonNegativeInt,
     PositiveFloat,
     PositiveInt,
 )
@@ -91,7 +91,7 @@ class SeqGANConfig(Config):
     filter_widths: tuple[PositiveInt, ...] = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 15, 20)
     num_filters: tuple[PositiveInt, ...] = (100, 200, 200, 200, 200, 100, 100, 100, 100, 100, 160, 160)
     discriminator_embedding_size: PositiveInt = 64
-    dropout: Fraction = 0.25
+    dropout: Decay = 0.25
     weight_penalty: NonNegativeFloat = 0.2
     num_rollouts: PositiveInt = 16
     pretraining_steps: NonNegativeInt = 120 * 156

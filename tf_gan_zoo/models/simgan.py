@@ -37,7 +37,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 from keras import layers
-from pydantic import NonNegativeInt
 
 from tf_gan_zoo import fitting
 from tf_gan_zoo.batch_spec import BatchSpec, checked_images, image_field
@@ -45,9 +44,10 @@ from tf_gan_zoo.config import (
     Channels,
     Config,
     ConfigError,
-    Fraction,
+    Decay,
     ImageSize,
     NonNegativeFloat,
+    NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     height_width,
@@ -115,7 +115,7 @@ class SimGANConfig(Config):
     history_size: NonNegativeInt = 25_600
     optimizer: Literal["sgd", "adam"] = "sgd"
     learning_rate: PositiveFloat = 1e-3
-    beta_1: Fraction = 0.5
+    beta_1: Decay = 0.5
 
     def validate(self) -> None:
         if 0 < self.history_size < self.batch_size:

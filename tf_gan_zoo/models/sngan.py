@@ -49,7 +49,7 @@ from tf_gan_zoo.config import (
     Channels,
     Config,
     ConfigError,
-    Fraction,
+    Decay,
     ImageSize,
     PositiveFloat,
     PositiveInt,
@@ -106,8 +106,8 @@ class SNGANConfig(Config):
     learning_rate: PositiveFloat = 2e-4
     linear_decay: bool = True
     decay_start: Annotated[int, Limits(ge=0)] = 0
-    beta_1: Fraction = 0.0
-    beta_2: Fraction = 0.9
+    beta_1: Decay = 0.0
+    beta_2: Decay = 0.9
 
     def validate(self) -> None:
         if self.num_halvings > len(self.discriminator_widths):

@@ -29,12 +29,13 @@ from typing import Any, Literal
 import keras
 import tensorflow as tf
 from keras import layers
-from pydantic import NonNegativeInt
 
 from tf_gan_zoo.config import (
     ConfigError,
+    Decay,
     ImageSize,
     NonNegativeFloat,
+    NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     height_width,
@@ -94,7 +95,7 @@ class SRGANConfig(UpscalerConfig):
     learning_rate: PositiveFloat = 1e-4
     finetune_after: PositiveInt = 100_000
     finetune_learning_rate: PositiveFloat = 1e-5
-    beta_1: PositiveFloat = 0.9
+    beta_1: Decay = 0.9
 
     def validate(self) -> None:
         if any(side % 16 for side in height_width(self.image_size)):

@@ -41,7 +41,7 @@ from tf_gan_zoo.batch_spec import checked_images, image_field
 from tf_gan_zoo.captioned import CaptionedConfig, CaptionedGAN, caption_accuracies, matching_loss, text_of
 from tf_gan_zoo.config import (
     ConfigError,
-    Fraction,
+    Decay,
     ImageSize,
     NonNegativeFloat,
     PositiveFloat,
@@ -87,7 +87,7 @@ class StackGANConfig(CaptionedConfig):
     stage_two_start: PositiveInt = 800 * 138
     learning_rate: PositiveFloat = 2e-4
     discriminator_learning_rate: PositiveFloat | None = None
-    beta_1: Fraction = 0.5
+    beta_1: Decay = 0.5
     initial_std: PositiveFloat = 0.02
     halving_steps: tuple[PositiveInt, PositiveInt] = (50 * 138, 100 * 138)
 

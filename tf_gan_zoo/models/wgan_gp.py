@@ -37,7 +37,7 @@ from tf_gan_zoo.config import (
     Channels,
     Config,
     ConfigError,
-    Fraction,
+    Decay,
     ImageSize,
     NonNegativeFloat,
     PositiveFloat,
@@ -87,8 +87,8 @@ class WGANGPConfig(Config):
     dequantize: bool = True
     learning_rate: PositiveFloat = 2e-4
     linear_decay: bool = True
-    beta_1: Fraction = 0.0
-    beta_2: Fraction = 0.9
+    beta_1: Decay = 0.0
+    beta_2: Decay = 0.9
 
     def validate(self) -> None:
         unit = _SIZE_UNIT[self.architecture]
