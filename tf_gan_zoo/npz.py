@@ -1,4 +1,4 @@
-"""A reader for NPZ archives from strangers: nothing is unpickled, nothing is larger than what was expected.
+"""A reader for NPZ archives from anywhere: nothing is unpickled, nothing is larger than what was expected.
 
 NumPy's own reader believes each array's header and allocates what it says. Here the caller says first which
 arrays there may be, with which shapes and dtypes, and an archive that claims anything else is refused before
@@ -11,7 +11,6 @@ import json
 import math
 import re
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,8 +23,6 @@ from tf_gan_zoo.fetch import WeightsError
 CONFIG = "config.json"
 _NAME = re.compile(r"(config\.json|[A-Za-z_]\w*(/\w+){1,2})\.npy")
 _MAX_CONFIG, _MAX_HEADER, _MAX_MEMBERS = 1 << 16, 1 << 10, 100_000
-_DAMAGED = (OSError, ValueError, EOFError, KeyError, RecursionError, NotImplementedError, RuntimeError,
-            OverflowError, zipfile.BadZipFile, zlib.error)  # fmt: skip
 
 
 class Reader:
@@ -65,7 +62,7 @@ class Reader:
             return _header(file)[0]
 
     def read(self, name: str, shape: tuple[int, ...], dtypes: tuple[str, ...]) -> np.ndarray:
-        """One array of exactly this shape and one of these dtypes, all its values finite.
+        """One array of exactly this shape and one of these dtypes, floats finite, integers not negative.
 
         Raises:
             WeightsError: if it is anything else.
@@ -87,6 +84,8 @@ class Reader:
             array = np.frombuffer(file.read(size), dtype).reshape(shape)
         if not np.isfinite(array).all():
             raise WeightsError(f"{self.path}: {name} holds NaN or infinite values. Do not use this file.")
+        if array.dtype.kind == "i" and (array < 0).any():
+            raise WeightsError(f"{self.path}: {name} counts below 0. Do not use this file.")
         return array
 
 
@@ -102,7 +101,7 @@ def opened(path: Path) -> Iterator[Reader]:
             yield Reader(path, archive)
     except WeightsError:
         raise
-    except _DAMAGED as error:
+    except Exception as error:  # damaged archives and headers raise some twenty kinds
         raise WeightsError(
             f"{path} is not a weights file of the zoo: {error or type(error).__name__}. Expected an .npz "
             "file that tf_gan_zoo wrote; fetch it again."
