@@ -91,6 +91,32 @@ def test_an_output_that_overshot_comes_back():
     np.testing.assert_allclose(tape.gradient(loss, x), [slope, -0.05, 0.05, -slope, middle], rtol=1e-3)
 
 
+def settled(sigmoid, starts, targets, steps=250):
+    """Where gradient descent on an L1 loss takes outputs that begin at sigmoid(starts); targets are rows."""
+    x = tf.Variable(starts)
+
+    @tf.function
+    def descend():
+        for _ in tf.range(steps):
+            with tf.GradientTape() as tape:
+                loss = tf.reduce_sum(tf.reduce_mean(tf.abs(sigmoid(x) - targets), axis=0))
+            x.assign_sub(tape.gradient(loss, x))
+
+    descend()
+    return tf.sigmoid(x).numpy()
+
+
+def test_descent_brings_back_what_overshot():
+    """From saturation to targets in the middle and at the other end; to 0 and 1 it still comes close."""
+    starts, targets = [9.0, -9.0, 9.0, -9.0, 0.0, 0.0], tf.constant([[0.5, 0.3, 0.0, 1.0, 0.0, 1.0]])
+    stuck = settled(tf.sigmoid, starts, targets)
+    np.testing.assert_allclose(stuck[:4], [1, 0, 1, 0], atol=1e-3)
+    found = settled(mvd_3d.RecoveringSigmoid(), starts, targets)
+    np.testing.assert_allclose(found, targets[0], atol=0.08)
+    disputed = settled(mvd_3d.RecoveringSigmoid(), [0.0], tf.constant([[0.0], [0.0], [0.0], [1.0], [1.0]]))
+    assert 0.02 < disputed[0] < 0.05
+
+
 def test_the_weight_of_the_divergence_follows_variant_and_size():
     assert MVD3DConfig().scaled_kl_weight == 240
     assert MVD3DConfig(variant="dropout").scaled_kl_weight == 180
@@ -120,17 +146,57 @@ def test_what_each_variant_sees(model):
     np.testing.assert_array_equal(silhouettes, depth > 0.5)
 
 
-def test_learning_rates_of_the_paper():
-    rates = mvd_3d.paper_rates(8.5e-5, 2e-6, 10, 80)
-    assert len(rates) == 80
-    assert rates[0] == pytest.approx(2e-6)
-    assert rates[9] == rates[10] == pytest.approx(8.5e-5)
-    assert rates[11] == pytest.approx(8.5e-5 * 0.98)
-    assert rates[17] == pytest.approx(rates[16] * 0.98 * 0.35)
-    assert rates[18] == pytest.approx(rates[17] * 0.98 * 1.2)
-    assert rates[36] == pytest.approx(rates[35] * 1.8)
-    assert rates[50] == pytest.approx(rates[49] * 0.6)
-    assert rates[79] == rates[50]
+def released_rates(first, peak, epochs, modelnet40):
+    """The released loop over epochs in few words: a counter lets four cuts pass, and no rise after them."""
+    rate, cuts, rates = first, 0, []
+    begin, every, rise_begin, rise_every = (30, 10, 24, 8) if modelnet40 else (18, 6, 18, 6)
+    decay, jump, last = (22, 60, 80) if modelnet40 else (12, 37, 50)
+    warm_up, points = (16, 38) if modelnet40 else (10, 26)
+    for epoch in range(1, epochs + 1):
+        rates.append(rate)
+        if cuts <= 3 and epoch >= begin and epoch % every == 0:
+            rate, cuts = 0.35 * rate, cuts + 1
+        if epoch <= warm_up:
+            rate = np.linspace(first, peak, points)[2 * (epoch + 1) - 1]
+        elif epoch == warm_up + 1:
+            rate = peak
+        if epoch >= decay:
+            rate *= 0.98 if epoch < jump else 1.5 if epoch == jump else 0.97 if epoch <= last else 1
+            rate *= 0.6 if epoch == last + 1 else 1
+        if cuts <= 3 and epoch >= rise_begin and epoch % rise_every == 1:
+            rate *= 1.2
+    return rates
+
+
+@pytest.mark.parametrize("name, peak, epochs", [("shapenet", 8.5e-5, 80), ("modelnet40", 9.2e-5, 105)])
+def test_learning_rates_of_the_released_code(name, peak, epochs):
+    rates = mvd_3d.SCHEDULES[name].rates(2e-6, peak, epochs)
+    np.testing.assert_allclose(rates, released_rates(2e-6, peak, epochs, name == "modelnet40"), rtol=1e-9)
+
+
+def test_milestones_by_hand():
+    rates = [None, *mvd_3d.SCHEDULES["shapenet"].rates(2e-6, 8.5e-5, 80)]
+    assert rates[1:3] == pytest.approx([2e-6, 2e-6 + 83e-6 * 3 / 25])
+    assert rates[11:14] == pytest.approx([2e-6 + 83e-6 * 21 / 25, 8.5e-5, 8.5e-5 * 0.98])
+    changes = {epoch: rates[epoch] / rates[epoch - 1] for epoch in (18, 19, 20, 37, 38, 39, 52)}
+    assert changes == pytest.approx(
+        {18: 0.98, 19: 0.98 * 0.35, 20: 0.98 * 1.2, 37: 0.98 * 0.35, 38: 1.5, 39: 0.97, 52: 0.6}
+    )
+    rates = [None, *mvd_3d.SCHEDULES["modelnet40"].rates(2e-6, 9.2e-5, 105)]
+    assert rates[17:19] == pytest.approx([2e-6 + 90e-6 * 33 / 37, 9.2e-5])
+    changes = {epoch: rates[epoch] / rates[epoch - 1] for epoch in (22, 23, 31, 58, 61, 62, 82)}
+    assert changes == pytest.approx(
+        {22: 1, 23: 0.98, 31: 0.98 * 0.35, 58: 0.98 * 1.2, 61: 1.5 * 0.35, 62: 0.97, 82: 0.6}
+    )
+
+
+def test_rates_change_with_the_first_step_of_an_epoch():
+    schedule = tiny("mvd_3d", epochs=3, steps_per_epoch=2).player_optimizer("autoencoder")._learning_rate
+    rates = np.repeat(mvd_3d.SCHEDULES["shapenet"].rates(2e-6, 8.5e-5, 3), 2)
+    np.testing.assert_allclose([float(schedule(step)) for step in range(6)], rates, rtol=1e-6)
+    modelnet40 = zoo.get("mvd_3d.modelnet40", image_size=28, width=4).player_optimizer("autoencoder")
+    assert float(modelnet40._learning_rate(2459)) == pytest.approx(2e-6)
+    assert float(modelnet40._learning_rate(2460)) == pytest.approx(2e-6 + 9e-5 * 3 / 37)
 
 
 def test_shapes_from_one_view(model, fields):
@@ -188,11 +254,15 @@ def test_one_view_beats_the_mean_shape():
     options = {"view": "shapes", "split": "test", "image_size": 56, "value_range": (0, 1), "batch_size": 21}
     batch = next(iter(zoo.load_dataset("solids", num_examples=210, **options)))
     examples = {name: value.numpy() for name, value in batch.items()}
-    found = zoo.get("mvd_3d.solids", weights="pretrained").measure(examples)
+    model = zoo.get("mvd_3d.solids", weights="pretrained")
+    found = model.measure(examples)
     for measure, margin in (("silhouette_iou", 0.15), ("voxel_iou", 0.2), ("shape_accuracy", 0.4)):
         assert found[measure] > found[f"{measure}_baseline"] + margin
     assert found["depth_l1"] < 0.9 * found["depth_l1_baseline"]
     assert found["chamfer"] < 0.7 * found["chamfer_baseline"]
+    made = model.reconstruct(examples["depth"], views=[0]).depth[examples["depth"] > 0]
+    assert examples["depth"].max() < 0.96  # no solid reaches 1: an output of 1 is a sigmoid that is stuck
+    assert (made > 0.98).mean() < 0.002
 
 
 def test_listed_for_shapes():

@@ -16,14 +16,16 @@ is a matter of geometry (`tf_gan_zoo.shapes`). A conditional model's encoder als
 
 Reference: A. A. Soltani, H. Huang, J. Wu, T. D. Kulkarni, J. B. Tenenbaum, "Synthesizing 3D Shapes via
 Modeling Multi-View Depth Maps and Silhouettes with Deep Generative Networks", CVPR 2017; networks, weights
-and learning rates are those of the authors' released code for ShapeNet Core. For ModelNet40 it has
-`width=70, kl_weight=200, 150 or 120, learning_rate=9.2e-5, warm_up_epochs=16, epochs=105`, and one dense
-layer in the place of two in AllVPNet.
+and learning rates are those of the authors' released code for ShapeNet Core
+(github.com/Amir-Arsalan/Synthesize3DviaDepthOrSil). For ModelNet40 it has `width=70, kl_weight=200, 150 or
+120, learning_rate=9.2e-5, schedule="modelnet40", epochs=105`, and one dense layer in the place of two in
+AllVPNet, which is left out here.
 
 Departures: the batch stays at 4 (the code goes up to 8); noise on inputs and gradients and the permutation of
-views in mid-training are left out, which the authors found to matter little. For pictures smaller than 224 w
-shrinks with the number of pixels, as the sums do, and stages of both networks are left out. The last
-sigmoids' gradients are kept from vanishing, see `RecoveringSigmoid`.
+views in mid-training are left out, which the authors found to matter little; Adam keeps its moments after the
+warm-up, where the code clears them, as 11,750 updates an epoch soon replace them. For pictures smaller than
+224 w shrinks with the number of pixels, as the sums do, and stages of both networks are left out. The last
+sigmoids' gradients are kept from vanishing, as small networks got stuck, see `RecoveringSigmoid`.
 """
 
 from __future__ import annotations
@@ -56,8 +58,68 @@ _FULL_SIZE = 224
 KL_WEIGHTS = {"all": 240.0, "dropout": 180.0, "single": 150.0}
 #: Fewest and most views that DropoutNet's encoder does not see.
 _DROPPED = (15, 18)
-#: Training steps of an epoch of ShapeNet Core (47,000 shapes), where a config does not say.
-_SHAPENET_STEPS = 11_750
+
+
+@dataclass(frozen=True, kw_only=True)
+class Milestones:
+    """The released code's learning rates for one data set.
+
+    Epochs count from 1; what happens at an epoch happens at its end, so the next epoch has the new rate.
+
+    Attributes:
+        steps_per_epoch: training steps of an epoch in batches of 4, for configs that do not say.
+        warm_up: epochs at whose ends the rate climbs along a straight line.
+        line_points: points of that line, of which every second one is used; the peak follows the last.
+        slow_decay: first and last epoch with a factor of 0.98.
+        jump: epoch with a factor of 1.5.
+        fast_decay: first and last epoch with a factor of 0.97.
+        last_cut: epoch with a factor of 0.6.
+        cuts: epochs with a further factor of 0.35.
+        rises: epochs with a further factor of 1.2. The code has none after the fourth cut.
+    """
+
+    steps_per_epoch: int
+    warm_up: int
+    line_points: int
+    slow_decay: tuple[int, int]
+    jump: int
+    fast_decay: tuple[int, int]
+    last_cut: int
+    cuts: tuple[int, ...]
+    rises: tuple[int, ...]
+
+    def rates(self, first: float, peak: float, epochs: int) -> list[float]:
+        """The rate of each epoch, `first` that of the first one."""
+        rates = [first]
+        for ended in range(1, epochs):
+            if ended <= self.warm_up:
+                rates.append(first + (peak - first) * (2 * ended + 1) / (self.line_points - 1))
+            elif ended == self.warm_up + 1:
+                rates.append(peak)
+            else:
+                rates.append(rates[-1] * self._factor(ended))
+        return rates
+
+    def _factor(self, ended: int) -> float:
+        """By what the rate is multiplied at the end of an epoch after the warm-up."""
+        factor = {self.jump: 1.5, self.last_cut: 0.6}.get(ended, 1.0)
+        for (start, end), decay in ((self.slow_decay, 0.98), (self.fast_decay, 0.97)):
+            factor *= decay if start <= ended <= end else 1.0
+        factor *= 0.35 if ended in self.cuts else 1.0
+        return factor * (1.2 if ended in self.rises else 1.0)
+
+
+#: By `schedule`: ShapeNet Core (47,000 shapes) and ModelNet40 (9,843).
+SCHEDULES = {
+    "shapenet": Milestones(
+        steps_per_epoch=11_750, warm_up=10, line_points=26, slow_decay=(12, 36), jump=37, fast_decay=(38, 50),
+        last_cut=51, cuts=(18, 24, 30, 36), rises=(19, 25, 31),
+    ),
+    "modelnet40": Milestones(
+        steps_per_epoch=2_460, warm_up=16, line_points=38, slow_decay=(22, 59), jump=60, fast_decay=(61, 80),
+        last_cut=81, cuts=(30, 40, 50, 60), rises=(25, 33, 41, 49, 57),
+    ),
+}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,10 +135,11 @@ class MVD3DConfig(Config):
         width: n, in multiples of which all layers are sized.
         kl_weight: w for pictures of 224 pixels; by default the variant's.
         initial_std: standard deviation of the first weights of convolutions.
-        schedule: "paper", the released code's rates by epoch, see `paper_rates`; or "cosine", which falls to
-            0 after the warm-up.
-        first_learning_rate: of the paper's first epoch.
-        warm_up_epochs: until `learning_rate` is reached.
+        schedule: "shapenet" or "modelnet40", the released code's rates by epoch, see `SCHEDULES`; or
+            "cosine", which climbs for `warm_up_epochs` and then falls to 0.
+        learning_rate: at the end of the warm-up.
+        first_learning_rate: at its beginning.
+        warm_up_epochs: of "cosine"; the other schedules have their own.
     """
 
     data: str = "meshes:ShapeNetCore"
@@ -91,7 +154,7 @@ class MVD3DConfig(Config):
     width: PositiveInt = 74
     kl_weight: NonNegativeFloat | None = None
     initial_std: PositiveFloat = 0.02
-    schedule: Literal["paper", "cosine"] = "paper"
+    schedule: Literal["shapenet", "modelnet40", "cosine"] = "shapenet"
     learning_rate: PositiveFloat = 8.5e-5
     first_learning_rate: PositiveFloat = 2e-6
     warm_up_epochs: PositiveInt = 10
@@ -155,19 +218,23 @@ class MVD3D(LabelledGAN):
         return {"autoencoder": ("encoder", "generator")}
 
     def make_optimizer(self, player: str) -> keras.optimizers.Optimizer:
-        c, schedules = self.config, keras.optimizers.schedules
-        if c.schedule == "cosine":
-            warm_up = c.warm_up_epochs * c.total_steps // c.epochs
-            rate = schedules.CosineDecay(
-                c.first_learning_rate, max(c.total_steps - warm_up, 1), warmup_target=c.learning_rate,
-                warmup_steps=warm_up,
-            )  # fmt: skip
-            return keras.optimizers.Adam(rate)
-        rates = paper_rates(c.learning_rate, c.first_learning_rate, c.warm_up_epochs, c.epochs)
-        ends = [(k + 1) * (c.steps_per_epoch or _SHAPENET_STEPS) for k in range(len(rates) - 1)]
-        if not ends:
-            return keras.optimizers.Adam(rates[0])
-        return keras.optimizers.Adam(schedules.PiecewiseConstantDecay(ends, rates))
+        cosine = self.config.schedule == "cosine"
+        return keras.optimizers.Adam(self._cosine() if cosine else self._by_epochs())
+
+    def _cosine(self) -> keras.optimizers.schedules.LearningRateSchedule:
+        c = self.config
+        warm_up = c.warm_up_epochs * c.total_steps // c.epochs
+        return keras.optimizers.schedules.CosineDecay(
+            c.first_learning_rate, max(c.total_steps - warm_up, 1), warmup_target=c.learning_rate,
+            warmup_steps=warm_up,
+        )  # fmt: skip
+
+    def _by_epochs(self) -> float | keras.optimizers.schedules.LearningRateSchedule:
+        c, milestones = self.config, SCHEDULES[self.config.schedule]
+        rates = milestones.rates(c.first_learning_rate, c.learning_rate, c.epochs)
+        steps = c.steps_per_epoch or milestones.steps_per_epoch
+        lasts = [epoch * steps - 1 for epoch in range(1, c.epochs)]  # counted from 0
+        return keras.optimizers.schedules.PiecewiseConstantDecay(lasts, rates) if lasts else rates[0]
 
     @property
     def batch_spec(self) -> BatchSpec:
@@ -454,26 +521,6 @@ def _summed_l1(made: tf.Tensor, truth: tf.Tensor) -> tf.Tensor:
     return tf.reduce_mean(tf.reduce_sum(tf.abs(made - truth), axis=[1, 2, 3]))
 
 
-def paper_rates(peak: float, first: float, warm_up_epochs: int, epochs: int) -> list[float]:
-    """The released code's learning rate of each epoch.
-
-    It climbs in a straight line, then falls by 2% an epoch from the 12th on, is multiplied by 0.35 at epochs
-    18, 24, 30 and 36 and by 1.2 after each of them, by 1.5 at epoch 37, falls by 3% an epoch to the 50th, and
-    by 40% at the 51st.
-    """
-    rates = []
-    for epoch in range(1, epochs + 1):
-        if epoch <= warm_up_epochs:
-            share = (epoch - 1) / max(warm_up_epochs - 1, 1)
-            rates.append(first + share * (peak - first) if warm_up_epochs > 1 else peak)
-            continue
-        factor = 0.98 if 12 <= epoch <= 36 else 0.97 if 38 <= epoch <= 50 else 1.0
-        factor *= {18: 0.35, 24: 0.35, 30: 0.35, 36: 0.35, 19: 1.2, 25: 1.2, 31: 1.2}.get(epoch, 1.0)
-        factor *= {37: 1.2 * 1.5, 51: 0.6}.get(epoch, 1.0)
-        rates.append(rates[-1] * factor)
-    return rates
-
-
 def _shaded(depth: np.ndarray, size: int = 112) -> np.ndarray:
     """A picture (size, size, 1) in [-1, 1] of the surface of (size, size, 20)."""
     picture = shapes.shaded(shapes.mesh(depth, 40), size=size)
@@ -488,6 +535,7 @@ class RecoveringSigmoid(layers.Layer):
     """A sigmoid whose slope counts as 0.05 or more for gradients that lead back to its middle.
 
     Under an L1 loss a plain sigmoid that has overshot to 0 or 1 has next to no gradient left to come back.
+    The price: a pixel that most examples pull to 0 or 1, and some away from it, ends up to 0.05 short of it.
     """
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
