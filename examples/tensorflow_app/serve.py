@@ -13,14 +13,24 @@ In a program of your own:
 
     with BatchingServer(Path("exported/dcgan.fashion_mnist")) as server:
         future = server.submit(latents)      # from any thread, at any time
-        picture = future.result()
+        image = future.result()
+
+Over HTTP (a reverse proxy in front of it adds TLS and who may ask):
+
+    python serve.py exported/dcgan.fashion_mnist --port 8000
+    # POST /, body and answer are arrays as numpy.save writes them; GET / says what is expected.
+    # 400: the array does not fit; 413: too large; 429: too many are waiting, ask again later; 503: stopping
 """
 
 from __future__ import annotations
 
 import argparse
+import http.server
+import io
 import json
+import math
 import queue
+import signal
 import threading
 import time
 from concurrent.futures import Future
@@ -33,6 +43,10 @@ TASKS = ("generate", "translate", "upscale")
 Range = tuple[float, float]
 
 
+class Busy(RuntimeError):
+    """As many requests are waiting as may; ask again later."""
+
+
 class BatchingServer:
     """Gathers the requests of a few milliseconds into one call of a signature.
 
@@ -41,11 +55,13 @@ class BatchingServer:
         signature: which to call; by default the first of `TASKS` that the model has.
         max_batch: most requests in one call.
         max_wait: seconds that a request waits for others at most.
+        max_waiting: most requests that wait for their turn; more are refused.
     """
 
     def __init__(
-        self, saved_model: Path, signature: str | None = None, max_batch: int = 16, max_wait: float = 0.005
-    ) -> None:
+        self, saved_model: Path, signature: str | None = None, max_batch: int = 16, max_wait: float = 0.005,
+        max_waiting: int = 1024,
+    ) -> None:  # fmt: skip
         self.loaded = tf.saved_model.load(str(saved_model))  # owns the weights
         self.signature = signature or next(name for name in TASKS if name in self.loaded.signatures)
         self._function = self.loaded.signatures[self.signature]
@@ -55,6 +71,7 @@ class BatchingServer:
         self._max_batch, self._max_wait = self._fixed_batch or max_batch, max_wait
         self.num_calls, self._closed = 0, False
         self._requests: queue.Queue = queue.Queue()
+        self._max_waiting, self._door = max_waiting, threading.Lock()
         self._worker = threading.Thread(target=self._work, daemon=True)
         self._worker.start()
 
@@ -65,17 +82,23 @@ class BatchingServer:
             A future of its picture.
 
         Raises:
-            ValueError: if the shape or the type does not fit; no other request is touched.
+            ValueError: if the shape or the type does not fit, or it holds NaN; no other request is touched.
+            Busy: if too many are waiting.
             RuntimeError: after `close`.
         """
-        if self._closed:
-            raise RuntimeError("the server is closed: make a new one")
         value, shape = np.asarray(value), self.input.shape[1:]
         if not shape.is_compatible_with(value.shape) or value.dtype != self.input.dtype.as_numpy_dtype:
             expected = f"{self.input.dtype.name} {shape}"
             raise ValueError(f"{self.input.name}: expected {expected}, got {value.dtype} {value.shape}.")
+        if not np.isfinite(value).all():
+            raise ValueError(f"{self.input.name}: expected finite numbers, got NaN or infinite ones.")
         future: Future = Future()
-        self._requests.put((value, future))
+        with self._door:  # between the question and the deed nobody closes
+            if self._closed:
+                raise RuntimeError("the server is closed: make a new one")
+            if self._requests.qsize() >= self._max_waiting:
+                raise Busy(f"{self._max_waiting} requests are waiting: ask again later.")
+            self._requests.put((value, future))
         return future
 
     def generate_seeded(self, seed: int, count: int) -> np.ndarray:
@@ -85,9 +108,11 @@ class BatchingServer:
         return outputs[self.output].numpy()
 
     def close(self) -> None:
-        """Answers what has been handed in and stops."""
-        self._closed = True
-        self._requests.put(None)
+        """Answers what has been handed in and stops; may be called more than once."""
+        with self._door:
+            if not self._closed:
+                self._closed = True
+                self._requests.put(None)
         self._worker.join()
 
     def __enter__(self) -> BatchingServer:
@@ -131,13 +156,133 @@ class BatchingServer:
                 future.set_exception(error)
         else:
             for (_, future), picture in zip(group, pictures):
-                future.set_result(picture)
+                future.set_result(picture.copy())  # nobody's changes reach another's answer
 
     def _run(self, values: np.ndarray) -> np.ndarray:
         if self._fixed_batch:  # fill up with zeros, which nobody gets an answer for
             values = np.pad(values, [(0, self._fixed_batch - len(values))] + [(0, 0)] * (values.ndim - 1))
         self.num_calls += 1
         return self._function(**{self.input.name: tf.constant(values)})[self.output].numpy()
+
+
+class HTTPServer(http.server.ThreadingHTTPServer):
+    """Serves a `BatchingServer` over HTTP; `shutdown` stops it after the requests that are being answered.
+
+    Args:
+        server: what answers.
+        address: host and port; port 0 takes a free one.
+        max_bytes: largest body of a request.
+        max_connections: connections at one time; more are told to come back.
+        timeout: seconds that a client may be silent, and that an answer may take.
+    """
+
+    daemon_threads, block_on_close, request_queue_size = False, True, 128
+
+    def __init__(
+        self, server: BatchingServer, address: tuple[str, int] = ("127.0.0.1", 8000), *,
+        max_bytes: int = 64 << 20, max_connections: int = 64, timeout: float = 30.0,
+    ) -> None:  # fmt: skip
+        self.server, self.max_bytes, self.seconds = server, max_bytes, timeout
+        self.free = threading.BoundedSemaphore(max_connections)
+        super().__init__(address, Handler)
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Clients that hang up are no error of the server."""
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    """One connection: arrays in, arrays out."""
+
+    server: HTTPServer
+
+    def setup(self) -> None:
+        self.timeout = self.server.seconds
+        super().setup()
+
+    def do_GET(self) -> None:
+        expected = self.server.server.input
+        text = json.dumps({"dtype": expected.dtype.name, "shape": list(expected.shape[1:])})
+        self.reply(200, text.encode(), "application/json")
+
+    def do_POST(self) -> None:
+        if not self.server.free.acquire(blocking=False):
+            return self.refuse(429, "too many connections")
+        try:
+            self.answer()
+        finally:
+            self.server.free.release()
+        return None
+
+    def answer(self) -> None:
+        """Reads, checks and answers one request."""
+        length = self.headers.get("Content-Length", "")
+        if not length.isascii() or not length.isdigit():
+            return self.refuse(411, "expected a Content-Length")
+        if int(length) > self.server.max_bytes:
+            return self.refuse(413, f"expected at most {self.server.max_bytes} bytes")
+        try:
+            value = read_array(self.rfile.read(int(length)))
+            future = self.server.server.submit(value)
+        except ValueError as error:
+            return self.refuse(400, str(error))
+        except Busy as error:
+            return self.refuse(429, str(error))
+        except RuntimeError as error:
+            return self.refuse(503, str(error))
+        try:
+            image = future.result(self.server.seconds)
+        except Exception as error:
+            return self.refuse(500, f"{type(error).__name__}: {error}")
+        body = io.BytesIO()
+        np.save(body, image)
+        return self.reply(200, body.getvalue(), "application/x-npy")
+
+    def refuse(self, status: int, reason: str) -> None:
+        """Says why, and ends the connection, since the body may not have been read."""
+        self.close_connection = True
+        self.reply(status, (reason + "\n").encode(), "text/plain; charset=utf-8")
+
+    def reply(self, status: int, body: bytes, kind: str) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        if status == 429:
+            self.send_header("Retry-After", "1")
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Silent: what is to be logged is for the program around it to say."""
+
+
+def read_array(body: bytes) -> np.ndarray:
+    """An array as numpy.save writes it; a header that claims more than there is gets no memory.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    file = io.BytesIO(body)
+    try:
+        if np.lib.format.read_magic(file) != (1, 0):
+            raise ValueError("version 1.0 of the format")
+        shape, fortran, dtype = np.lib.format.read_array_header_1_0(file, max_header_size=1024)
+        if dtype.hasobject or fortran or len(body) - file.tell() != math.prod(shape) * dtype.itemsize:
+            raise ValueError("plain numbers in C order, as many as the shape says")
+        return np.frombuffer(body, dtype, offset=file.tell()).reshape(shape)
+    except Exception as error:  # damaged headers raise many kinds
+        raise ValueError(f"expected an array as numpy.save writes it: {error}") from None
+
+
+def serve_http(server: BatchingServer, port: int) -> None:
+    """Serves until Ctrl-C or SIGTERM, then answers what has been asked and stops."""
+    with HTTPServer(server, ("127.0.0.1", port)) as running:
+        signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+        where = f"http://127.0.0.1:{running.server_port}/"
+        print(f"{where} serves {server.signature!r}; Ctrl-C stops it", flush=True)
+        try:
+            running.serve_forever(poll_interval=0.1)
+        except KeyboardInterrupt:
+            print("stopping")
 
 
 def picture_range(saved_model: Path, signature: str, kind: str, name: str) -> Range:
@@ -208,9 +353,12 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=64, help="their side, where the model takes any")
     parser.add_argument("--max-batch", type=int, default=16)
     parser.add_argument("--max-wait-ms", type=float, default=5.0)
+    parser.add_argument("--port", type=int, help="serve over HTTP on this port of 127.0.0.1")
     args = parser.parse_args()
 
     with BatchingServer(args.saved_model, None, args.max_batch, args.max_wait_ms / 1e3) as server:
+        if args.port is not None:
+            return serve_http(server, args.port)
         if args.seeded:
             pictures = server.generate_seeded(args.seed, args.count)
         else:
@@ -218,6 +366,7 @@ def main() -> None:
         out_range = picture_range(args.saved_model, server.signature, "outputs", server.output)
     write_grid(pictures, args.out, out_range)
     print(f"{args.out}: {len(pictures)} pictures of {pictures.shape[2]}x{pictures.shape[1]}")
+    return None
 
 
 def requests(server: BatchingServer, args: argparse.Namespace) -> list[np.ndarray]:
