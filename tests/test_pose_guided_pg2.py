@@ -1,5 +1,6 @@
 """PG2's claims: heat maps and masks by hand, both stages' objectives, people in asked-for poses; its data."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -103,11 +104,14 @@ def test_body_weighs_twice(model):
     assert float(model._difference(tf.constant(images), batch)) == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.parametrize("form, shares", [("triplet", (0.5, 0.25, 0.25)), ("pair", (0.5, 0.5))])
+@pytest.mark.parametrize(
+    "form, shares",
+    [("quartet", (0.5, 0.25, 0.25)), ("triplet", (0.5, 0.25, 0.25)), ("pair", (0.5, 0.5))],
+)
 def test_adversarial_losses_against_numpy(form, shares):
     model = tiny("pose_guided_pg2", discriminator_input=form)
     batch = {n: tf.constant(v) for n, v in make_fields(model, 4).items()}
-    refined = make_fields(model, 4, seed=1)["inputs"]
+    refined, coarse = (make_fields(model, 4, seed=seed)["inputs"] for seed in (1, 2))
     inputs, targets = (batch[n].numpy() for n in ("inputs", "targets"))
     groups = [targets, refined, inputs]
     if form == "pair":
@@ -115,10 +119,28 @@ def test_adversarial_losses_against_numpy(form, shares):
     probabilities = [1 / (1 + np.exp(-np.float64(model.discriminator(x)))) for x in groups]
     d_loss = -shares[0] * np.log(probabilities[0]).mean()
     d_loss -= sum(s * np.log(1 - p).mean() for s, p in zip(shares[1:], probabilities[1:]))
-    found = model._discriminator_loss(tf.constant(refined), batch, training=False)
+    found = model._discriminator_loss(tf.constant(refined), coarse, batch, training=False)
     assert float(found) == pytest.approx(d_loss, rel=1e-4)
-    g_loss = float(model._fooling_loss(tf.constant(refined), batch, training=False))
+    g_loss = float(model._fooling_loss(tf.constant(refined), coarse, batch, training=False))
     assert g_loss == pytest.approx(-np.log(probabilities[1]).mean(), rel=1e-4)
+
+
+@pytest.mark.parametrize("form", ["quartet", "triplet"])
+def test_coarse_images_count_in_the_statistics_alone(form):
+    """The first norm's mean after one step at momentum 0.9 is a tenth of that of all groups, as released."""
+    model = tiny("pose_guided_pg2", discriminator_input=form)
+    batch = {n: tf.constant(v) for n, v in make_fields(model, 4).items()}
+    refined, coarse = (make_fields(model, 4, seed=seed)["inputs"] / 2 + 0.3 for seed in (1, 2))
+    norm = next(x for x in model.discriminator.layers if type(x).__name__ == "BatchNormalization")
+    groups = [batch["targets"], batch["inputs"], refined, *([coarse] if form == "quartet" else [])]
+    seen = keras.Model(model.discriminator.input, norm.input)(tf.concat(groups, axis=0)).numpy()
+    model._discriminator_loss(refined, coarse, batch, training=True)
+    np.testing.assert_allclose(norm.moving_mean, 0.1 * seen.mean(axis=(0, 1, 2)), rtol=1e-3, atol=1e-7)
+
+
+def test_market_and_deep_fashion_have_their_own_groups():
+    assert PoseGuidedPG2Config().discriminator_input == "quartet"
+    assert zoo.zoo.resolve("pose_guided_pg2.deep_fashion")[1].discriminator_input == "triplet"
 
 
 def test_refined_is_coarse_and_difference(model):

@@ -15,12 +15,18 @@ Heat maps are disks of 4 pixels around the joints, 1 inside and -1 outside; M is
 23 limbs, small gaps closed.
 
 Reference: L. Ma, X. Jia, Q. Sun, B. Schiele, T. Tuytelaars, L. Van Gool, "Pose Guided Person Image
-Generation", NIPS 2017, arXiv:1705.09368, with networks, weights and rates of the authors' released code for
-Market-1501. `discriminator_input="pair"` is the paper's form of D, which sees (a, b) and (a, I_2) instead of
-single pictures.
+Generation", NIPS 2017, arXiv:1705.09368, with layers, weights of losses, rates and steps of the authors'
+released code for Market-1501 (github.com/charliememory/Pose-Guided-Person-Image-Generation). What D gets is
+one batch to its batch normalization. In that code I_1 is part of it, too, and counts in the statistics alone:
+`discriminator_input="quartet"`. The code for DeepFashion leaves it out: "triplet". "pair" is the paper's form
+of D, which sees (a, b) and (a, I_2) instead of single images.
 
-Choices: all convolutions have a ReLU, but each network's last one; D's three groups are one batch to its
-batch normalisation, as in the code; half of the examples are mirrored, drawn in each step.
+Choices: all convolutions have a ReLU, but each network's last one; half of the examples are mirrored, drawn
+in each step.
+
+Departures: D is updated with the batch of G_2's update and the I_2 made for it, which saves a pass; the code
+draws another batch, for which the new G_2 makes I_2. The first weights of G_1 and G_2 are He's, as they have
+no normalization (the code has Glorot's), those of D normal (the code's are uniform, of the same deviation).
 """
 
 from __future__ import annotations
@@ -71,7 +77,7 @@ class PoseGuidedPG2Config(Config):
         discriminator_widths: channels of D's convolutions; one more 512 for 256x256.
         full_skip: G_2 has a skip at full size, too (DeepFashion).
         radius: of the disks and around the limbs, in pixels.
-        discriminator_input: "triplet" or "pair", see the module.
+        discriminator_input: "quartet", "triplet" or "pair", see the module.
         coarse_steps: steps of stage I.
         coarse_decay: in stage I the learning rate falls to 0 along a cosine (ours, for short runs).
         reconstruction_weight: of G_2's reconstruction; 50 for DeepFashion.
@@ -91,7 +97,7 @@ class PoseGuidedPG2Config(Config):
     discriminator_widths: tuple[PositiveInt, ...] = (64, 128, 256, 512)
     full_skip: bool = False
     radius: PositiveFloat = 4.0
-    discriminator_input: Literal["triplet", "pair"] = "triplet"
+    discriminator_input: Literal["quartet", "triplet", "pair"] = "quartet"
     coarse_steps: NonNegativeInt = 22_000
     coarse_decay: bool = False
     reconstruction_weight: NonNegativeFloat = 10.0
@@ -186,11 +192,12 @@ class PoseGuidedPG2(GAN):
         coarse = self._coarse(batch, training=False)
         with tf.GradientTape() as tape:
             refined = self._refined(coarse, batch, training=True)
-            refined_loss, g_loss = self._difference(refined, batch), self._fooling_loss(refined, batch, True)
+            refined_loss = self._difference(refined, batch)
+            g_loss = self._fooling_loss(refined, coarse, batch, training=True)
             total = self.config.reconstruction_weight * refined_loss + g_loss
         self.update("refiner", tape, total)
         with tf.GradientTape() as tape:
-            d_loss = self._discriminator_loss(refined, batch, training=True)
+            d_loss = self._discriminator_loss(refined, coarse, batch, training=True)
         self.update("discriminator", tape, d_loss)
         coarse_loss = self._difference(coarse, batch)
         return self._log(coarse_loss=coarse_loss, refined_loss=refined_loss, g_loss=g_loss, d_loss=d_loss)
@@ -204,8 +211,8 @@ class PoseGuidedPG2(GAN):
         return self._log(
             coarse_loss=coarse_loss,
             refined_loss=self._difference(refined, batch),
-            g_loss=self._fooling_loss(refined, batch, training=False),
-            d_loss=self._discriminator_loss(refined, batch, training=False),
+            g_loss=self._fooling_loss(refined, coarse, batch, training=False),
+            d_loss=self._discriminator_loss(refined, coarse, batch, training=False),
         )
 
     def _coarse(self, batch: Mapping[str, tf.Tensor], training: bool) -> tf.Tensor:
@@ -221,22 +228,29 @@ class PoseGuidedPG2(GAN):
         weights = 1.0 + self.config.mask_weight * mask
         return tf.reduce_mean(tf.abs(images - batch["targets"]) * weights)
 
-    def _judged(self, refined: tf.Tensor, batch: Mapping[str, tf.Tensor], training: bool) -> list[tf.Tensor]:
-        """D's logits of the targets, of refined pictures and, in the form "triplet", of the inputs."""
+    def _judged(
+        self, refined: tf.Tensor, coarse: tf.Tensor, batch: Mapping[str, tf.Tensor], training: bool
+    ) -> list[tf.Tensor]:
+        """D's logits of the targets, of refined images and, where it sees single images, of the inputs."""
         inputs, groups = batch["inputs"], [batch["targets"], refined]
         if self.config.discriminator_input == "pair":
             groups = [tf.concat([inputs, images], axis=-1) for images in groups]
         else:
             groups.append(inputs)
-        return tf.split(self.discriminator(tf.concat(groups, axis=0), training=training), len(groups))
+        unjudged = [coarse] if self.config.discriminator_input == "quartet" else []
+        together = tf.concat([*groups, *unjudged], axis=0)
+        logits = tf.split(self.discriminator(together, training=training), len(groups) + len(unjudged))
+        return logits[: len(groups)]
 
-    def _fooling_loss(self, refined: tf.Tensor, batch: Mapping[str, tf.Tensor], training: bool) -> tf.Tensor:
-        return positive_loss(self._judged(refined, batch, training)[1])
+    def _fooling_loss(
+        self, refined: tf.Tensor, coarse: tf.Tensor, batch: Mapping[str, tf.Tensor], training: bool
+    ) -> tf.Tensor:
+        return positive_loss(self._judged(refined, coarse, batch, training)[1])
 
     def _discriminator_loss(
-        self, refined: tf.Tensor, batch: Mapping[str, tf.Tensor], training: bool
+        self, refined: tf.Tensor, coarse: tf.Tensor, batch: Mapping[str, tf.Tensor], training: bool
     ) -> tf.Tensor:
-        real, *fakes = self._judged(refined, batch, training)
+        real, *fakes = self._judged(refined, coarse, batch, training)
         negative = tf.add_n([positive_loss(-logits) for logits in fakes]) / len(fakes)
         return 0.5 * positive_loss(real) + 0.5 * negative
 
@@ -467,7 +481,7 @@ def build_discriminator(config: PoseGuidedPG2Config) -> keras.Model:
 
 
 def _conv(filters: int, kernel_size: int = 3, strides: int = 1) -> layers.Layer:
-    """He's weights: there is no normalisation to make up for small ones."""
+    """He's weights: there is no normalization to make up for small ones."""
     return layers.Conv2D(
         filters, kernel_size, strides, padding="same", activation="relu", kernel_initializer="he_normal"
     )
