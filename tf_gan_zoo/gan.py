@@ -19,13 +19,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tf_gan_zoo import fitting, random
+from tf_gan_zoo import fitting, player_optimizers, random
 from tf_gan_zoo.accumulation import GradientAccumulator, apply_if
 from tf_gan_zoo.batch_spec import BatchSpec
 from tf_gan_zoo.config import Config, ImageSize
 from tf_gan_zoo.endpoints import Endpoint, ServingFunction, smooth_pictures
 from tf_gan_zoo.metrics import tasks
-from tf_gan_zoo.schedules import Stretched
 
 
 class NamedBatch(dict[str, tf.Tensor]):
@@ -259,44 +258,67 @@ class GAN(keras.Model):
 
     def compile(
         self,
-        optimizers: Mapping[str, keras.optimizers.Optimizer] | None = None,
+        optimizers: Any = None,
         *,
+        optimizer: Any = None,
         steps_per_execution: int = 1,
         jit_compile: bool | str = "auto",
         run_eagerly: bool = False,
+        **keras_arguments: Any,
     ) -> None:
         """Gives each player its optimizer and builds it, so that a resumed run finds every slot.
 
+        Afterwards a player's optimizer is `model.PLAYER_optimizer` (`model.generator_optimizer`), and
+        `model.optimizer` is a view of all, whose learning rate reads and sets theirs.
+
         Args:
-            optimizers: player -> optimizer, for players that shall not have the paper's.
+            optimizers: player -> optimizer, for players that shall not have the paper's; or one optimizer for
+                all players, each of which gets a copy with its settings. An optimizer may be a
+                `keras.optimizers.Optimizer`, a name such as "adam" or a config of Keras.
+            optimizer: the same, under Keras's name for it.
             steps_per_execution: training steps per call into TensorFlow.
             jit_compile: XLA; "auto" leaves the choice to Keras (off on CPU).
             run_eagerly: run step by step, for debugging.
+            **keras_arguments: what else Keras's `compile` has (`loss`, `metrics`, ...) may only be None.
 
         Raises:
-            ValueError: for a player that does not exist.
+            ValueError: for a player or an optimizer that does not exist, one object for several players, or
+                one that is built for other variables.
+            TypeError: for an argument without effect.
         """
-        given = dict(optimizers or {})
-        unknown = sorted(set(given) - set(self.players))
-        if unknown:
-            raise ValueError(f"no player named {unknown[0]!r}. Players: {', '.join(self.players)}.")
+        players = list(self.players)
+        player_optimizers.check_arguments(keras_arguments, players)
+        if optimizers is not None and optimizer is not None:
+            raise TypeError("compile() got optimizers= and optimizer=, which are the same: leave one out.")
+        given = player_optimizers.by_player(optimizer if optimizers is None else optimizers, players)
         super().compile(
             optimizer=None, steps_per_execution=steps_per_execution, jit_compile=jit_compile,
             run_eagerly=run_eagerly,
         )  # fmt: skip
         with self.distribute_strategy.scope():
-            for player in self.players:
-                optimizer = given.get(player) or self.make_optimizer(player)
-                self._set_optimizer(player, optimizer)
+            for player in players:
+                self._set_optimizer(player, given.get(player) or self.make_optimizer(player))
 
     def _set_optimizer(self, player: str, optimizer: keras.optimizers.Optimizer) -> None:
-        if self.config.accumulation_steps > 1:
-            optimizer = _for_accumulation(optimizer, self.config.accumulation_steps)
-        scaled = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
-        if self.config.precision == "mixed_float16" and not scaled:
-            optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
-        optimizer.build(self.player_variables(player))
+        optimizer = player_optimizers.prepared(
+            optimizer, self.config.precision, self.config.accumulation_steps
+        )  # fmt: skip
+        player_optimizers.build(optimizer, player, self.player_variables(player))
         setattr(self, f"{player}_optimizer", optimizer)
+
+    @property
+    def optimizer(self) -> player_optimizers.PlayerOptimizers | None:
+        """A view of all players' optimizers; None before `compile`. One player's: `PLAYER_optimizer`."""
+        found = {p: getattr(self, f"{p}_optimizer", None) for p in self.players}
+        return None if None in found.values() else player_optimizers.PlayerOptimizers(found, self.step)
+
+    @optimizer.setter
+    def optimizer(self, value: Any) -> None:
+        if value is not None:  # Keras sets None in its compile()
+            raise AttributeError(
+                "a model has an optimizer per player: call model.compile(optimizer), or "
+                f"model.compile({{player: optimizer}}) for the players {', '.join(self.players)}."
+            )
 
     def player_optimizer(self, player: str) -> keras.optimizers.Optimizer:
         """The optimizer of one player."""
@@ -669,15 +691,6 @@ def _with_named_fields(step: Any) -> Any:
             return logs
 
     return wrapper
-
-
-def _for_accumulation(optimizer: keras.optimizers.Optimizer, steps: int) -> keras.optimizers.Optimizer:
-    """The same optimizer, its learning-rate schedule counted in batches though it updates less often."""
-    rate = optimizer._learning_rate
-    if not isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):
-        return optimizer
-    stretched = keras.saving.serialize_keras_object(Stretched(rate, steps))
-    return type(optimizer).from_config({**optimizer.get_config(), "learning_rate": stretched})
 
 
 def _frozen_copy(network: keras.Model, name: str) -> keras.Model:
