@@ -65,5 +65,5 @@ setup(
             "onnxruntime>=1.17",
         ],
     },
-    entry_points={"console_scripts": ["tf-gan-zoo = tf_gan_zoo.cli:main"]},
+    entry_points={"console_scripts": ["tf-gan-zoo = tf_gan_zoo.__main__:main"]},
 )

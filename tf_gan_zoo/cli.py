@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import inspect
 import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any, NoReturn, Optional
 
 import typer
 from rich.console import Console
@@ -297,16 +299,55 @@ def export(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs the program; errors of ours become one line and exit status 2, with --debug a traceback."""
+    """Runs the program; errors of ours and the system's become one line and exit status 2.
+
+    With --debug they show their traceback. Ctrl-C ends with status 1, and so does a reader that has gone.
+    """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in arguments
     try:
         app(args=[word for word in arguments if word != "--debug"], prog_name="tf-gan-zoo")
+    except KeyboardInterrupt:
+        _fail("interrupted", 1)
+    except SystemExit as ended:  # typer ends with 130 after Ctrl-C in some of its versions
+        raise SystemExit(1 if ended.code == 130 else ended.code) from None
+    except OSError as error:
+        if debug:
+            raise
+        _fail(f"error: {_of_system(error)}", 2)
     except Exception as error:
         if debug or not type(error).__module__.startswith("tf_gan_zoo"):
             raise
-        Console(stderr=True, soft_wrap=True).print(f"[red]error: {escape(str(error))}[/red]", highlight=False)
-        raise SystemExit(2) from None
+        _fail(f"error: {error}", 2)
+
+
+def _fail(message: str, status: int) -> NoReturn:
+    """Says why on the error stream, if somebody listens, and ends the program."""
+    with contextlib.suppress(OSError):
+        console = Console(stderr=True, soft_wrap=True)
+        console.print(f"[red]{escape(message)}[/red]", highlight=False)
+    raise SystemExit(status) from None
+
+
+_ADVICE = {
+    errno.EACCES: "Choose a place that you may read or write.",
+    errno.EPERM: "Choose a place that you may read or write.",
+    errno.EROFS: "Choose a place that can be written.",
+    errno.ENOSPC: "Free space on the disk, or write to another one.",
+    errno.EDQUOT: "Free space on the disk, or write to another one.",
+    errno.ENAMETOOLONG: "Choose a shorter name.",
+    errno.EISDIR: "It is a folder: name a file.",
+    errno.ENOTDIR: "A part of the path is a file: name a folder.",
+    errno.EEXIST: "Choose another name, or remove it.",
+    errno.ENOENT: "Check the path.",
+}
+
+
+def _of_system(error: OSError) -> str:
+    """What the operating system refused, of which file, and what to do."""
+    files = " -> ".join(str(f) for f in (error.filename, error.filename2) if f is not None)
+    what = error.strerror or str(error) or type(error).__name__
+    return " ".join(filter(None, [f"{files}: {what}." if files else f"{what}.", _ADVICE.get(error.errno)]))
 
 
 def _print_recipe(name: str, spec, config) -> None:
