@@ -38,30 +38,57 @@ def paper_generator():
     return enhancenet.build_generator(EnhanceNetConfig())
 
 
-def test_generator_without_its_residual_is_bicubic_enlargement(paper_generator):
+def legacy_bicubic(images, scale):
+    """TensorFlow 1's bicubic enlargement, pixel by pixel: a = -3/4, corners in place, borders repeated."""
+    def weight(t, a=-0.75):
+        t = abs(t)
+        if t <= 1:
+            return (a + 2) * t**3 - (a + 3) * t**2 + 1
+        return a * t**3 - 5 * a * t**2 + 8 * a * t - 4 * a
+
+    def along(size):
+        matrix = np.zeros((scale * size, size))
+        for target in range(scale * size):
+            first = target // scale
+            for tap in range(first - 1, first + 3):
+                matrix[target, min(max(tap, 0), size - 1)] += weight(target / scale - tap)
+        return matrix
+
+    return np.einsum("yh,xw,bhwc->byxc", along(images.shape[1]), along(images.shape[2]), images)
+
+
+@pytest.mark.parametrize("scale, channels", [(4, 3), (2, 1)])
+def test_the_legacy_skip_is_that_of_tensorflow_1(scale, channels):
+    images = pictures(2, 5, 6, channels)
+    large = BicubicUpsampling(scale, legacy=True)(images)
+    np.testing.assert_allclose(large, legacy_bicubic(images, scale), atol=1e-5)
+    kernel = tf.raw_ops.ResizeBicubic(  # the same operator as in 2017
+        images=images, size=[5 * scale, 6 * scale], align_corners=False, half_pixel_centers=False
+    )
+    np.testing.assert_allclose(large, kernel, atol=1e-5)
+    np.testing.assert_allclose(large[:, ::scale, ::scale], images, atol=1e-6)  # corners stay in place
+
+
+def test_generator_without_its_residual_is_the_released_skip(paper_generator):
     layer, low = paper_generator.get_layer("residual"), pictures(2, 9, 7, 3, low=0.0)
     weights = layer.get_weights()
     layer.set_weights([np.zeros_like(w) for w in weights])
     images = (paper_generator(low).numpy() + 1) / 2
     layer.set_weights(weights)
-    inside = np.s_[:, 8:-8, 8:-8]
-    expected = tf.image.resize(low, (36, 28), "bicubic")
-    np.testing.assert_allclose(images[inside], expected.numpy()[inside], atol=1e-5)
-    # Borders are repeated: interpolation of a padded picture gives them, too.
-    padded = np.pad(low, [(0, 0), (4, 4), (4, 4), (0, 0)], mode="edge")
-    expected = tf.image.resize(padded, (68, 60), "bicubic")[:, 16:-16, 16:-16]
-    np.testing.assert_allclose(images, expected, atol=1e-5)
+    np.testing.assert_allclose(images, legacy_bicubic(low, 4), atol=1e-5)
 
 
 @pytest.mark.parametrize("scale, channels", [(2, 3), (4, 1)])
-def test_bicubic_upsampling_of_other_scales_and_channels(scale, channels):
-    images = pictures(1, 1, 12, channels)
-    large = BicubicUpsampling(scale)(images).numpy()
-    assert large.shape == (1, scale, 12 * scale, channels)
+def test_the_centered_skip_is_todays_bicubic_enlargement(scale, channels):
+    images = pictures(1, 3, 12, channels)
+    large = BicubicUpsampling(scale, legacy=False)(images).numpy()
+    # Borders are repeated: interpolation of a padded picture gives them, too.
     padded = np.pad(images, [(0, 0), (4, 4), (4, 4), (0, 0)], mode="edge")
     size = [side * scale for side in padded.shape[1:3]]
     cut = slice(4 * scale, -4 * scale)
     np.testing.assert_allclose(large, tf.image.resize(padded, size, "bicubic")[:, cut, cut], atol=1e-5)
+    built = enhancenet.build_generator(EnhanceNetConfig(**TINY, skip="centered", scale=scale))
+    assert not built.get_layer("bicubic").legacy
 
 
 def test_generator_is_as_released(paper_generator):

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import held_out, make_dataset, make_fields, tiny
+from PIL import Image
 
 import tf_gan_zoo as zoo
+from tf_gan_zoo import train
 from tf_gan_zoo.models import pix2pix
 from tf_gan_zoo.models.pix2pix import Pix2PixConfig
 
@@ -54,6 +56,25 @@ def test_unet_of_the_paper():
     norms = [layer for layer in network.layers if "statistics" in layer.name]
     assert len(norms) == 13  # none on the first layer, the 1x1 bottleneck and the last
     assert len([layer for layer in network.layers if "dropout" in layer.name]) == 3
+
+
+def test_facades_go_from_labels_to_photographs_and_other_pairs_as_they_are(tmp_path, monkeypatch):
+    """Two pairs, black|white each, in a folder called like the default data and in another."""
+    monkeypatch.chdir(tmp_path)
+    pair = np.concatenate([np.zeros((16, 16, 3), np.uint8), np.full((16, 16, 3), 255, np.uint8)], axis=1)
+    for folder in ("facades", "others"):
+        (tmp_path / folder / "train").mkdir(parents=True)
+        for number in range(2):
+            Image.fromarray(pair).save(tmp_path / folder / "train" / f"{number}.png")
+
+    def inputs(**settings):
+        model = tiny("pix2pix", batch_size=1, **{"data_options": {"flip": True}, **settings})
+        return next(iter(train.open_pipeline(model).dataset(start_step=0)))["inputs"].numpy()
+
+    assert PAPER.data == "paired:facades"
+    assert (inputs() == 1).all()
+    assert (inputs(data_options={"direction": "a_to_b"}) == -1).all()
+    assert (inputs(data="paired:others") == -1).all()
 
 
 @pytest.mark.parametrize(("size", "depth"), [(256, 8), (512, 8), (64, 6), ((64, 96), 5), (128, 7)])

@@ -245,10 +245,10 @@ def gradient_length(images: tf.Tensor) -> tf.Tensor:
 # -------------------------------------------------------------------- bicubic interpolation
 
 
-def keys_kernel(distance: np.ndarray) -> np.ndarray:
-    """Keys's cubic kernel with a = -1/2 at absolute distances in pixels; 0 from 2 on."""
+def keys_kernel(distance: np.ndarray, a: float = -0.5) -> np.ndarray:
+    """Keys's cubic kernel of slope `a` at absolute distances in pixels; 0 from 2 on."""
     t = distance
-    near, far = 1.5 * t**3 - 2.5 * t**2 + 1, -0.5 * t**3 + 2.5 * t**2 - 4 * t + 2
+    near, far = (a + 2) * t**3 - (a + 3) * t**2 + 1, a * (t**3 - 5 * t**2 + 8 * t - 4)
     return np.where(t < 1, near, np.where(t < 2, far, 0.0))
 
 

@@ -11,12 +11,13 @@ come from, which is blurred. A Gram matrix says which features occur together bu
 the same texture agree, and patches keep each texture in its place.
 
 G adds what is missing to the bicubic enlargement. It enlarges by repeating pixels and convolving, which
-leaves no chequered pattern, and has no batch normalisation; nor has D. D is left as it is in steps where it
+leaves no chequered pattern, and has no batch normalization; nor has D. D is left as it is in steps where it
 judged the batch before rightly.
 
 Reference: M. S. M. Sajjadi, B. Schoelkopf, M. Hirsch, "EnhanceNet: Single Image Super-Resolution Through
-Automated Texture Synthesis", ICCV 2017, arXiv:1612.07919. G is that of the authors' inference code, D that of
-the supplement's table 1; weights of L_P and L_T are those of the supplement.
+Automated Texture Synthesis", ICCV 2017, arXiv:1612.07919. G is that of the authors' inference code
+(github.com/msmsajjadi/EnhanceNet-Code), with its bicubic enlargement, TensorFlow 1's, see `skip`; D is that
+of the supplement's table 1; weights of L_P and L_T are those of the supplement.
 
 Choices where paper and code are silent or vague: "normalised to a mean activation of one" divides each
 layer's features by one number, the mean over the batch's true pictures; Gram matrices are sums over a patch
@@ -72,6 +73,9 @@ class EnhanceNetConfig(UpscalerConfig):
         losses: E, P, A and T as in the module's docstring.
         num_blocks: residual blocks of G.
         width: channels of G.
+        skip: the bicubic enlargement that G adds to: "legacy" is TensorFlow 1's, as released, with a = -3/4
+            and the upper left corners of all pixels in place, so that it lies (scale - 1) / 2 pixels too far
+            to the upper left, which G learns to undo; "centered" has a = -1/2 and lies where it should.
         discriminator_width: filters in D's first stage; its dense layer has 32 times as many units.
         pixel_weight: of L_E, for pictures in [0, 1].
         perceptual_weights: of L_P, for pool2 and pool5.
@@ -91,6 +95,7 @@ class EnhanceNetConfig(UpscalerConfig):
     losses: Literal["E", "P", "EA", "PA", "EAT", "PAT"] = "PAT"
     num_blocks: PositiveInt = 10
     width: PositiveInt = 64
+    skip: Literal["legacy", "centered"] = "legacy"
     discriminator_width: PositiveInt = 32
     pixel_weight: PositiveFloat = 100.0
     perceptual_weights: tuple[NonNegativeFloat, NonNegativeFloat] = (2e-1, 2e-2)
@@ -308,7 +313,8 @@ def build_generator(config: EnhanceNetConfig) -> keras.Model:
         x = _conv(config.width)(layers.UpSampling2D(2)(x))
     x = _conv(config.width)(x)
     residual = layers.Conv2D(config.channels, 3, padding="same", dtype="float32", name="residual")(x)
-    bicubic = BicubicUpsampling(config.scale, dtype="float32", name="bicubic")(centred)
+    legacy = config.skip == "legacy"
+    bicubic = BicubicUpsampling(config.scale, legacy, dtype="float32", name="bicubic")(centred)
     x = layers.Add(dtype="float32")([residual, bicubic])
     # The means are added again, and [0, 1] becomes [-1, 1].
     offset = [2.0 * mean - 1.0 for mean in means]
@@ -335,17 +341,21 @@ def _conv(filters: int, activation: str | None = "relu") -> layers.Layer:
 
 @keras.saving.register_keras_serializable("tf_gan_zoo")
 class BicubicUpsampling(layers.Layer):
-    """(batch, h, w, channels) -> (batch, scale h, scale w, channels) by Keys's cubic kernel with a = -1/2.
+    """(batch, h, w, channels) -> (batch, scale h, scale w, channels) by Keys's cubic kernel.
 
     One convolution and a rearrangement of pixels, which phones have operators for. Borders are repeated.
+
+    Args:
+        scale: output pixels per input pixel and side.
+        legacy: as `tf.image.resize_bicubic` of TensorFlow 1, see `EnhanceNetConfig.skip`.
     """
 
-    def __init__(self, scale: int, **kwargs: Any) -> None:
+    def __init__(self, scale: int, legacy: bool, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.scale = scale
+        self.scale, self.legacy = scale, legacy
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        kernel = bicubic_kernel(self.scale, inputs.shape[-1]).astype(self.compute_dtype)
+        kernel = bicubic_kernel(self.scale, inputs.shape[-1], self.legacy).astype(self.compute_dtype)
         maps = tf.nn.conv2d(_repeat_borders(inputs, 2), kernel, strides=1, padding="VALID")
         return tf.nn.depth_to_space(maps, self.scale)
 
@@ -354,17 +364,18 @@ class BicubicUpsampling(layers.Layer):
         return (batch, height and height * self.scale, width and width * self.scale, channels)
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "scale": self.scale}
+        return {**super().get_config(), "scale": self.scale, "legacy": self.legacy}
 
 
-def bicubic_kernel(scale: int, channels: int) -> np.ndarray:
+def bicubic_kernel(scale: int, channels: int, legacy: bool) -> np.ndarray:
     """Convolution kernel (5, 5, channels, scale^2 channels) to the pixels that one pixel becomes.
 
     Output (scale a + b) channels + k is pixel (a, b) of them in channel k.
     """
-    # Pixel a of those that one becomes has its centre so far from that one's.
-    centers = (np.arange(scale) + 0.5) / scale - 0.5
-    taps = keys_kernel(np.abs(np.arange(-2, 3) - centers[:, None]))
+    # How far from a pixel's place the pixels that it becomes have theirs: from corner to corner, or between
+    # centers.
+    places = np.arange(scale) / scale if legacy else (np.arange(scale) + 0.5) / scale - 0.5
+    taps = keys_kernel(np.abs(np.arange(-2, 3) - places[:, None]), a=-0.75 if legacy else -0.5)
     kernel = np.einsum("ay,bx,ck->yxcabk", taps, taps, np.eye(channels))
     return kernel.reshape(5, 5, channels, scale * scale * channels).astype("float32")
 

@@ -54,13 +54,17 @@ from tf_gan_zoo.schedules import LinearDecay
 #: Receptive field of D in pixels -> convolutions with stride 2 (section 3.2.2, appendix 6.1.2).
 _PATCH_HALVINGS = {1: 0, 16: 1, 34: 2, 70: 3, 142: 4, 286: 5}
 _MIN_DEPTH = 3
+#: The default data: photograph|label map in one file.
+_FACADES = "paired:facades"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pix2PixConfig(Config):
-    """The paper's 256x256 model, as trained on facades.
+    """The paper's 256x256 model, as trained on facades, from label maps to photographs.
 
     Attributes:
+        data: the facades come as in the authors' run, `direction="b_to_a"`; other pairs from the first image
+            to the second, if `data_options` do not say otherwise.
         image_size: sides that are multiples of 8.
         max_depth: the U-Net halves both sides as often as they can be, but not more often than this: by
             default down to 1x1 for 64, 128 and 256.
@@ -76,7 +80,7 @@ class Pix2PixConfig(Config):
         decay_epochs: the learning rate falls linearly to 0 over this many last epochs.
     """
 
-    data: str = "paired:facades"
+    data: str = _FACADES
     data_options: dict[str, Any] = dataclasses.field(
         default_factory=lambda: {"load_size": 286, "flip": True}
     )
@@ -165,6 +169,10 @@ class Pix2Pix(GAN):
             decay_steps = c.total_steps * c.decay_epochs // c.epochs
             rate = LinearDecay(rate, c.total_steps - decay_steps, decay_steps)
         return keras.optimizers.Adam(rate, beta_1=c.beta_1, beta_2=c.beta_2)
+
+    @property
+    def data_keywords(self) -> dict[str, Any]:
+        return {"direction": "b_to_a"} if self.config.data == _FACADES else {}
 
     @property
     def batch_spec(self) -> BatchSpec:
