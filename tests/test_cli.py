@@ -127,7 +127,10 @@ def test_train_then_sample_from_the_run_folder(capsys, tmp_path, monkeypatch):
     np.testing.assert_array_equal(np.asarray(Image.open("a.png")), expected)
 
 
-def test_list_info_and_datasets(capsys):
+def test_list_info_and_datasets(capsys, tmp_path):
+    for name in ("train", "extra"):
+        (tmp_path / name).mkdir()
+        Image.new("L", (2, 2)).save(tmp_path / name / "a.png")
     status, printed, _ = call(capsys, "list", "--task", "generation")
     assert status == 0
     assert "dcgan" in printed
@@ -143,6 +146,11 @@ def test_list_info_and_datasets(capsys):
     assert status == 0
     assert "emoji:..." in printed
     assert "npm" in printed
+    status, printed, _ = call(capsys, "datasets", f"folder:{tmp_path}", "--set", "split_folders=false")
+    assert (status, printed) == (0, f"folder:{tmp_path}: 2 images, 2 classes, split train/test by name\n")
+    status, _, error = call(capsys, "datasets", "tfds:no_such_set")
+    assert status == 2
+    assert "tf-gan-zoo datasets tfds:no_such_set --download" in error
     status, _, error = call(capsys, "datasets", "emojis")
     assert status == 2
     assert "Did you mean 'emoji'" in error

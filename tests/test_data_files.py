@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from tf_gan_zoo.data import DatasetError, ImageFile, coloured_emoji, images, load_dataset, open_dataset
-from tf_gan_zoo.data.folders import in_test_split
+from tf_gan_zoo.data.image_folders import in_test_split
 from tf_gan_zoo.data.images import Fit, fit_picture, read_picture
 
 
@@ -170,7 +170,7 @@ def test_home_and_relative_paths(tmp_path, monkeypatch):
 def test_folder_errors(tmp_path):
     with pytest.raises(DatasetError, match="there is no folder"):
         load_dataset(f"folder:{tmp_path / 'nothing'}")
-    with pytest.raises(DatasetError, match=r"0 pictures.*Expected files that end in"):
+    with pytest.raises(DatasetError, match=r"0 images.*Expected files that end in"):
         load_dataset(f"folder:{tmp_path}")
     for name in train_names(2):
         save(tmp_path / name)
@@ -266,11 +266,11 @@ def _two_halves(path, left, right, width=6):
 
 def test_pairs_side_by_side_and_both_directions(tmp_path):
     _two_halves(tmp_path / "train" / "a.png", "red", "blue")
-    batch = first(f"paired:{tmp_path}", view="paired")
+    batch = first(f"paired:{tmp_path}", view="paired", halves=True)
     assert batch["inputs"].shape == batch["targets"].shape == (1, 5, 6, 3)
     np.testing.assert_array_equal(batch["inputs"][0, 0, 5], [255, 0, 0])
     np.testing.assert_array_equal(batch["targets"][0, 0, 0], [0, 0, 255])
-    swapped = first(f"paired:{tmp_path}", view="paired", direction="b_to_a")
+    swapped = first(f"paired:{tmp_path}", view="paired", direction="b_to_a", halves=True)
     np.testing.assert_array_equal(swapped["inputs"], batch["targets"])
 
 
@@ -293,7 +293,7 @@ def test_missing_partners_are_named(tmp_path):
         for name in names:
             if name != missing:
                 save(tmp_path / domain / name)
-    with pytest.warns(UserWarning, match=rf"2 picture.*without a partner.*{names[1]}"):
+    with pytest.warns(UserWarning, match=rf"2 image.*without a partner.*{names[1]}"):
         assert open_dataset(f"paired:{tmp_path}", view="paired", batch_size=1).num_examples == 1
     with pytest.raises(DatasetError, match=names[2]):
         load_dataset(f"paired:{tmp_path}", view="paired", batch_size=1, strict=True)
@@ -311,7 +311,7 @@ def test_a_bad_half_drops_the_pair(tmp_path):
 
 
 def test_pair_errors(tmp_path):
-    with pytest.raises(DatasetError, match="0 pictures"):
+    with pytest.raises(DatasetError, match="0 images"):
         load_dataset(f"paired:{tmp_path}", view="paired")
     save(tmp_path / "A" / "one.png")
     with pytest.raises(DatasetError, match="no folder B; it has"):
@@ -331,11 +331,11 @@ def test_unpaired_folders(tmp_path):
     assert pipeline.num_examples == 5
     batch = next(iter(pipeline.dataset()))
     assert batch["images_a"].shape == batch["images_b"].shape == (2, 6, 8, 3)
-    with pytest.raises(DatasetError, match="no folder testA; it has"):
+    with pytest.raises(DatasetError, match="no folder testA and no folder testB; it has"):
         load_dataset(f"unpaired:{tmp_path}", view="unpaired", split="test")
     (tmp_path / "testA").mkdir()
     (tmp_path / "testB").mkdir()
-    with pytest.raises(DatasetError, match="0 pictures"):
+    with pytest.raises(DatasetError, match="0 images"):
         load_dataset(f"unpaired:{tmp_path}", view="unpaired", split="test")
 
 

@@ -1,5 +1,6 @@
 """TensorFlow Datasets: mocked builders, and a small one prepared on disk."""
 
+import socket
 import sys
 
 import numpy as np
@@ -121,7 +122,7 @@ def test_unpaired_splits(prepared):
 
 def test_mocked_builder():
     with tfds.testing.mock_data(num_examples=6, policy=tfds.testing.MockPolicy.USE_CODE):
-        data = load_dataset("tfds:mnist", view="labelled", batch_size=3)
+        data = load_dataset("tfds:mnist", view="labelled", batch_size=3, download=True)
         batches = list(data)
     assert len(batches) == 2
     assert batches[0]["images"].shape == (3, 28, 28, 1)
@@ -130,7 +131,7 @@ def test_mocked_builder():
 
 def test_errors(prepared, monkeypatch):
     with pytest.raises(DatasetError, match="cannot be prepared"):
-        load_dataset("tfds:no_such_dataset_here")
+        load_dataset("tfds:no_such_dataset_here", download=True)
     with pytest.raises(DatasetError, match="2 Image features.*image_key"):
         _open(prepared, image_key=None)
     with pytest.raises(DatasetError, match="'kind' is not a feature of 8 or 16 bit images"):
@@ -146,6 +147,21 @@ def test_errors(prepared, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
     with pytest.raises(DatasetError, match="pip install tensorflow-datasets"):
         _open(prepared)
+
+
+def test_what_is_not_on_disk_is_an_error_at_once_without_a_network(tmp_path, monkeypatch):
+    monkeypatch.setattr(socket, "socket", lambda *_, **__: pytest.fail("the network was used"))
+    monkeypatch.setattr(tfds, "builder", lambda *_, **__: pytest.fail("TFDS may ask a server"))
+    with pytest.raises(DatasetError) as raised:
+        load_dataset("tfds:cifar10", data_dir=str(tmp_path))
+    for part in (f'"tfds:cifar10" is not prepared in {tmp_path}', "--data glyphs", "download=True",
+                 "tf-gan-zoo datasets tfds:cifar10 --download"):  # fmt: skip
+        assert part in str(raised.value)
+
+
+def test_summary(prepared):
+    summary = _open(prepared).summary
+    assert "shades/1.0.0: 36 images, 2 classes, split train[:90%] of train; 36 examples in use" in summary
 
 
 def test_auto_cache_counts_bytes(prepared, monkeypatch):

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from tf_gan_zoo.data import DatasetError, load_dataset, open_dataset
-from tf_gan_zoo.data.folders import in_test_split
+from tf_gan_zoo.data.image_folders import in_test_split
 
 #: Numbers of products by the split that their hash puts them into.
 NUMBERS = {

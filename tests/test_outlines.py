@@ -61,5 +61,5 @@ def test_any_folder_gives_drawings_with_their_pictures(folder, cache):
 
 
 def test_an_empty_folder_is_named(tmp_path):
-    with pytest.raises(DatasetError, match="0 pictures"):
+    with pytest.raises(DatasetError, match="0 images"):
         load_dataset(f"outlines:{tmp_path}", view="paired")

@@ -69,16 +69,24 @@ def info(name: Annotated[str, typer.Argument(help="A model.")]) -> None:
 
 @app.command()
 def datasets(
-    name: Annotated[Optional[str], typer.Argument(help="A source, to read about its files.")] = None,  # noqa: UP045
+    name: Annotated[
+        Optional[str], typer.Argument(help="A source, to read about its files; with a path, what is there.")  # noqa: UP045
+    ] = None,
+    settings: Annotated[Optional[list[str]], typer.Option("--set", help="OPTION=VALUE for it.")] = None,  # noqa: UP045
+    download: Annotated[bool, typer.Option("--download", help="Get tfds:NAME if it is not there.")] = False,
 ) -> None:
-    """The data sources that --data takes; of one its files, options and where to get them."""
-    from tf_gan_zoo import data
+    """The data sources that --data takes; of one its files and options; of folder:DIR how DIR is read."""
+    from tf_gan_zoo import config, data
 
     if name is None:
         table = Table("source", "what it reads or draws", box=None)
         for source in map(data.describe_source, data.list_sources()):
             table.add_row(source.name, escape(source.summary))
         Console().print(table)
+        return
+    if ":" in name:
+        options = config.parse_settings(settings or []) | ({"download": True} if download else {})
+        typer.echo(f"{name}: {data.summarize_source(name, **options)}")
         return
     source = data.describe_source(name)
     options = ", ".join(f"{key}={value!r}" for key, value in source.options.items())
@@ -133,6 +141,7 @@ def train(
     deterministic: Deterministic = False,
     evaluate_every: EvaluateEvery = None,
     metrics: Metrics = "fid",
+    download: Annotated[bool, typer.Option("--download", help="Get tfds: data that are not there.")] = False,
 ) -> None:  # fmt: skip
     """Train a model or recipe into a run folder."""
     from tf_gan_zoo import config, zoo
@@ -145,6 +154,8 @@ def train(
         return
     if out is None:
         raise typer.BadParameter("name a folder for the run, e.g. --out runs/a.", param_hint="--out")
+    if download:
+        _download(*zoo.resolve(name, {**values, **({"data": data} if data else {})}))
     from tf_gan_zoo import callbacks
     from tf_gan_zoo import train as training
 
@@ -304,6 +315,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     With --debug they show their traceback. Ctrl-C ends with status 1, and so does a reader that has gone.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files may not be UTF-8
     debug = "--debug" in arguments
     try:
         app(args=[word for word in arguments if word != "--debug"], prog_name="tf-gan-zoo")
@@ -355,6 +368,18 @@ def _print_recipe(name: str, spec, config) -> None:
 
     typer.echo(f"# {name}: {spec.paper.title} ({spec.paper.year})")
     typer.echo(yaml.safe_dump(config.to_dict(), sort_keys=False, allow_unicode=True), nl=False)
+
+
+def _download(spec: Any, config: Any) -> None:
+    """Gets a config's data; training then reads them from disk."""
+    from tf_gan_zoo import data
+    from tf_gan_zoo import train as training
+
+    own = data.describe_source(config.data).options
+    options = {key: value for key, value in config.data_options.items() if key in own}
+    options["download"] = True
+    view = training.unbuilt(spec.cls, config).view
+    typer.echo(data.summarize_source(config.data, view=view, split="train", **options))
 
 
 def _evaluating(folder: Any, every: int, metrics: str) -> Any:

@@ -57,6 +57,9 @@ FORMATS = {
 EXTENSIONS = tuple(sorted(ending for endings in FORMATS.values() for ending in endings))
 """The endings by which files in folders are taken for images, in lower case."""
 
+USUAL_EXTENSIONS = f".jpg, .png, .webp, .gif, .bmp, .tif, .avif or one of {len(EXTENSIONS) - 7} others"
+"""For messages."""
+
 MAX_PIXELS = 2**26
 """Pixels of the largest image that is opened unasked, e.g. 8192x8192."""
 

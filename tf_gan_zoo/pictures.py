@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from tf_gan_zoo.image_files import EXTENSIONS, ImageFileError, load_image
+from tf_gan_zoo.image_files import EXTENSIONS, USUAL_EXTENSIONS, ImageFileError, load_image
 
 Range = tuple[float, float]
 Size = tuple[int, int]
@@ -254,7 +254,7 @@ def picture_files(path: str | Path) -> list[Path]:
     pictures = sorted(p for p in found if p.suffix.lower() in EXTENSIONS and not p.name.startswith("."))
     if not pictures:
         what = "the folder" if path.is_dir() else "the pattern"
-        raise PictureError(f"{what} {str(path)!r} has no pictures ({', '.join(EXTENSIONS)}).")
+        raise PictureError(f"{what} {str(path)!r} has no images (files that end in {USUAL_EXTENSIONS}).")
     return pictures
 
 

@@ -165,6 +165,8 @@ def train(
     model = _build(run, weights)
     if chief:
         _write_config(run, command, weights)
+        if _verbosity(run, verbose):
+            print(run.pipeline.summary)
     used = _load_checkpoint(run, model)
     _check_steps_per_execution(run, model)
     sentinel = callbacks.Sentinel(stop=stop_on_failure, held_out=_held_out(model))

@@ -43,6 +43,7 @@ from tf_gan_zoo.data.sources import (
     describe_source,
     list_sources,
     register_source,
+    summarize_source,
 )
 
 __all__ = [
@@ -80,6 +81,7 @@ __all__ = [
     "rendered",
     "solids",
     "streets",
+    "summarize_source",
     "texts",
     "tfds",
 ]

@@ -30,7 +30,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tf_gan_zoo.data.folders import in_test_split, stable_hash
+from tf_gan_zoo.data.image_folders import in_test_split, stable_hash
 from tf_gan_zoo.data.images import ImageFile
 from tf_gan_zoo.data.sources import (
     DatasetError,

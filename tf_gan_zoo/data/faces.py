@@ -28,7 +28,7 @@ import warnings
 
 import numpy as np
 
-from tf_gan_zoo.data.folders import in_test_split
+from tf_gan_zoo.data.image_folders import in_test_split
 from tf_gan_zoo.data.images import ImageFile
 from tf_gan_zoo.data.sources import DatasetError, Request, Source, existing_path, register_source
 from tf_gan_zoo.data.tables import check_files, read_rows

@@ -12,8 +12,8 @@ import functools
 
 import numpy as np
 
-from tf_gan_zoo.data.folders import in_test_split
 from tf_gan_zoo.data.glyphs import CAPITALS, Studio, choose_fonts, random_poses
+from tf_gan_zoo.data.image_folders import in_test_split
 from tf_gan_zoo.data.sources import DatasetError, Request, Source, register_source
 
 COLORS = {

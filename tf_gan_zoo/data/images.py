@@ -275,7 +275,7 @@ def _decode_all(load: Callable, num: int, shape: tuple | None) -> tuple[Pictures
         else:
             array[index] = picture
 
-    _in_threads(work, num, "decoding")
+    in_threads(work, num, "decoding")
     if array is None:
         array = stack(ragged)
     return Pictures(ragged if array is None else array, None, num), bad
@@ -301,7 +301,7 @@ def _scan(column: list[ImageFile], fit: Fit) -> dict[int, str]:
         except _UNREADABLE as error:
             bad[index] = f"{column[index].path} ({error})"
 
-    _in_threads(work, len(column), "checking")
+    in_threads(work, len(column), "checking")
     if fit.size is None:
         check_one_size(sizes, column)
     if fit.crop == "keep" and fit.size:
@@ -321,7 +321,7 @@ def check_one_size(sizes: dict[int, Size], column: Sequence) -> None:
             )
 
 
-def _in_threads(work: Callable[[int], None], num: int, what: str) -> None:
+def in_threads(work: Callable[[int], None], num: int, what: str) -> None:
     """Runs `work` for every index on all cores; a progress line if it takes long."""
     progress = _Progress(what, num)
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:

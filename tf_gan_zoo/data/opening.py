@@ -155,6 +155,7 @@ def open_dataset(
         flip=shared.flip, scale=shared.scale, set_size=shared.set_size,
     )  # fmt: skip
     pipeline = _build(name, source, plan, shared, fit, strict, cache)
+    pipeline.found = source.found
     pipeline.defaults = {"repeat": repeat, "start_step": start_step}
     _check_plan(name, split, pipeline)
     return pipeline
@@ -171,13 +172,16 @@ def _build(
         source = _gathered(source, fit)
     source = _complete(source, name, plan.view, shared)
     domains, values = _domains(name, source, fit, strict, cache)
+    num_bad = max((len(domain.pictures) - len(domain) for domain in domains.values()), default=0)
     if shared.labelled_per_class is not None and plan.training:
         domains["images"], values["labels"] = hide_labels(
             name, domains["images"], values["labels"], shared.labelled_per_class, plan.seed
         )
     plan = dataclasses.replace(plan, image_size=plan.image_size or _common_size(domains))
     pipeline = {"triplets": TripletPipeline, "posed_sets": SetPipeline}.get(plan.view, Pipeline)
-    return pipeline(name, plan, domains, values, source.label_names, source.independent)
+    opened = pipeline(name, plan, domains, values, source.label_names, source.independent)
+    opened.num_bad = num_bad
+    return opened
 
 
 def _gathered(source: Source, fit: Fit) -> Source:
@@ -276,7 +280,7 @@ def _value_array(values: Any) -> np.ndarray:
     values = np.asarray(values)
     if values.dtype.kind in "iubf":
         return values.astype(np.float32 if values.dtype.kind == "f" else np.int32)
-    return np.array([str(v).encode("utf-8") for v in values], object)
+    return np.array([str(v).encode("utf-8", "backslashreplace") for v in values], object)
 
 
 def _source_channels(source: Source) -> int:

@@ -67,6 +67,8 @@ class Pipeline:
             larger one's.
         steps_per_epoch: Batches in an epoch.
         label_names: A name per label, where the source has names.
+        found: What the source found and left out, in one line; "" where that goes without saying.
+        num_bad: Examples that cannot be read, which are left out.
         fields: Field name -> `tf.TensorSpec` of a batch.
     """
 
@@ -81,6 +83,7 @@ class Pipeline:
     ):
         self.name, self.plan, self.label_names = name, plan, tuple(label_names)
         self.defaults = {"repeat": False, "start_step": 0}
+        self.found, self.num_bad = "", 0
         self._domains, self._values, self._independent = domains, values, independent
         columns = domains or values  # sequences come without pictures
         self.num_examples = max(map(len, columns.values()))
@@ -92,6 +95,15 @@ class Pipeline:
     def fields(self) -> dict[str, tf.TensorSpec]:
         """What a batch holds, in the order of the view."""
         return {field: self._spec(field) for field in VIEWS[self.plan.view]}
+
+    @property
+    def summary(self) -> str:
+        """One line: what was read, as what, and how much of it an epoch has."""
+        classes = f", {len(self.label_names)} classes" if self.label_names and not self.found else ""
+        bad = f", {self.num_bad:,} unusable ones left out" if self.num_bad else ""
+        found = f"{self.found}; " if self.found else ""
+        line = f"{self.name}: {found}{self.num_examples:,} examples in use{classes}{bad}"
+        return line.encode("utf-8", "backslashreplace").decode("utf-8")  # names of files may not be UTF-8
 
     def dataset(self, start_step: int | None = None, repeat: bool | None = None) -> tf.data.Dataset:
         """The batches from a step on: to the end of its epoch, or without end."""

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tf_gan_zoo.data.folders import in_test_split, split_files, split_folders
+from tf_gan_zoo.data.image_folders import ImageFolder, in_test_split, read_image_folder
 from tf_gan_zoo.data.images import ImageFile
 from tf_gan_zoo.data.sources import DatasetError, Request, Source, existing_path, register_source
 
@@ -30,7 +30,8 @@ _EXAMPLE = "PID000123_CLEAN0_IID000001.jpg (photograph) and PID000123_CLEAN1_IID
 def read_products(request: Request) -> Source:
     """Each photograph with its product's picture; of products that lack either, a warning tells."""
     root = existing_path(request, "products")
-    files = _named(root, request)
+    folder = read_image_folder(root)
+    files = _named(folder, request)
     photographs, catalogue = files["0"], files["1"]
     products = sorted(set(photographs) & set(catalogue))
     if not products:
@@ -46,35 +47,33 @@ def read_products(request: Request) -> Source:
         targets += itertools.islice(itertools.cycle(catalogue[product]), len(photographs[product]))
         numbers += [number] * len(photographs[product])
     images = {"inputs": list(map(ImageFile, inputs)), "targets": list(map(ImageFile, targets))}
-    return Source(images, {"products": np.array(numbers, np.int32)})
+    return Source(images, {"products": np.array(numbers, np.int32)}, found=folder.found())
 
 
-def _named(root: Path, request: Request) -> dict[str, dict[str, list[str]]]:
+def _named(folder: ImageFolder, request: Request) -> dict[str, dict[str, list[str]]]:
     """Photographs ("0") and catalogue pictures ("1") of a split: product -> files."""
     files, strange = {"0": {}, "1": {}}, []
-    for base, name in _split(root, request.split):
+    for base, name in _split(folder, request.split):
         match = _NAME.fullmatch(name.stem)
         if match is None:
             strange.append(str(name))
-        elif split_folders(root) or _is_in(match["product"], request.split):
+        elif folder.splits or _is_in(match["product"], request.split):
             files[match["clean"]].setdefault(match["product"], []).append(str(base / name))
     if strange:
         more = f" and {len(strange) - 5} more" if len(strange) > 5 else ""
         raise DatasetError(
-            f"{root}: these names do not say which product they show: {', '.join(strange[:5])}{more}. "
-            f"Expected {_EXAMPLE}; rename or remove them."
+            f"{folder.root}: these names do not say which product they show: "
+            f"{', '.join(strange[:5])}{more}. Expected {_EXAMPLE}; rename or remove them."
         )
     return files
 
 
-def _split(root: Path, split: str) -> list[tuple[Path, Path]]:
-    if split_folders(root):
-        return split_files(root, split)
-    if split == "val":
+def _split(folder: ImageFolder, split: str) -> list[tuple[Path, Path]]:
+    if not folder.splits and split == "val":
         raise DatasetError(
-            f'{root} has no folder val/: its splits are "train" and "test" (a tenth of the products).'
+            f'{folder.root} has no folder val/: its splits are "train" and "test" (a tenth of the products).'
         )
-    return split_files(root, "all")
+    return folder.select(split if folder.splits else "all")
 
 
 def _is_in(product: str, split: str) -> bool:

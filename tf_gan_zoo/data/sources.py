@@ -75,6 +75,7 @@ class Source:
             picture each (unpaired training).
         stream: A ready stream of decoded pictures that takes the place of `images` when these
             do not fit into memory; see `tfds.py`.
+        found: What was read, as what, and what was left out, in one line; "" where that goes without saying.
     """
 
     images: dict[str, Any]
@@ -82,6 +83,7 @@ class Source:
     label_names: tuple[str, ...] = ()
     independent: bool = False
     stream: Any = None
+    found: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -171,11 +173,37 @@ def read_source(name: str, request: Request, options: dict[str, Any]) -> Source:
             f'The source {kind!r} needs a path or name after a colon, as in "{kind}:WHERE".'
         )
     if request.view not in entry.views:
+        others = [f"{kind}:..." if entry.needs_path else kind for kind, entry in sorted(_SOURCES.items())
+                  if request.view in entry.views]  # fmt: skip
         raise DatasetError(
-            f"{name!r} has no view {request.view!r}. It has: {', '.join(entry.views)}."
+            f"{name!r} has no view {request.view!r}. It has: {', '.join(entry.views)}. "
+            f"Sources with the view {request.view!r}: {', '.join(others)}."
         )
     check_options(kind, options, source_options(kind))
     return entry.function(dataclasses.replace(request, path=path or None), **options)
+
+
+def summarize_source(name: str, *, view: str | None = None, split: str = "all", **options: Any) -> str:
+    """What `load_dataset` would read, as what, and what it would leave out; no image is decoded.
+
+    Args:
+        name: As for `load_dataset`, e.g. "folder:DIR".
+        view: One of the source's views, its first by default.
+        split: "train", "test", "val" or "all".
+        **options: The source's own.
+
+    Returns:
+        One line, e.g. "300 images, 3 classes, split train/val".
+
+    Raises:
+        DatasetError: As `load_dataset`.
+    """
+    view = view or _find(name.partition(":")[0]).views[0]
+    source = read_source(name, Request(None, view, split, None, None), options)
+    if source.found or source.stream:
+        return source.found or f"{name}: a stream of examples"
+    count = max(map(len, [*source.images.values(), *source.values.values()]))
+    return f"{count:,} examples" + (f", {len(source.label_names)} classes" if source.label_names else "")
 
 
 def source_options(kind: str) -> list[str]:
@@ -207,9 +235,17 @@ def existing_path(request: Request, kind: str, *, folder: bool = True) -> Path:
         what = "folder" if folder else "file"
         raise DatasetError(
             f'"{kind}:{request.path}": there is no {what} {path.absolute()}. '
-            f"Check the path (relative ones start at the working directory)."
+            f"Check the path (relative ones start at the working directory).{without_files(request.view)}"
         )
     return path
+
+
+def without_files(view: str) -> str:
+    """" Data that need no files: ..." with the sources that draw a view, or nothing."""
+    names = sorted(_SOURCES, key=lambda name: (name != "glyphs", name))
+    drawn = [f"--data {name}" for name in names
+             if view in _SOURCES[name].views and not _SOURCES[name].needs_path]  # fmt: skip
+    return f" Data that need no files or downloads: {' or '.join(drawn[:3])}." if drawn else ""
 
 
 def in_split(count: int, split: str) -> np.ndarray:

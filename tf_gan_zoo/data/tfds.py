@@ -1,9 +1,9 @@
 """TensorFlow Datasets: "tfds:NAME" or "tfds:NAME/config", any builder with an image feature.
 
-`pip install tensorflow-datasets`. The first use downloads and prepares the data set, as
-`tfds.load` does, unless `download=False`. Pictures that fit into memory are decoded once and
-served like those of every other source. Larger data sets are streamed: shuffled through a buffer
-with a fixed seed, still in an order that a resumed run finds again.
+`pip install tensorflow-datasets`. Data sets are read from disk; one that is not there is an error at once,
+and only `download=True` (`tf-gan-zoo datasets tfds:NAME --download`) gets and prepares it. Pictures that fit
+into memory are decoded once and served like those of every other source. Larger data sets are streamed:
+shuffled through a buffer with a fixed seed, still in an order that a resumed run finds again.
 """
 
 import concurrent.futures
@@ -23,6 +23,7 @@ from tf_gan_zoo.data.sources import (
     Request,
     Source,
     register_source,
+    without_files,
 )
 
 _SPLIT_NAMES = {"train": ("train",), "test": ("test",), "val": ("validation", "valid", "val")}
@@ -73,7 +74,7 @@ def read_tfds(
     image_key: str | None = None,
     label_key: str | None = None,
     attribute: str | None = None,
-    download: bool = True,
+    download: bool = False,
 ) -> Source:
     """A TensorFlow Datasets builder.
 
@@ -89,7 +90,7 @@ def read_tfds(
             those in B, "/" between levels: "attributes/Male" for celeb_a. Both are kept in memory.
         download: Whether to download and prepare what is not there.
     """
-    builder = _builder(request.path, data_dir, download)
+    builder = _builder(request, data_dir, download)
     image_key = image_key or _only_key(builder, "Image", 0, request.path)
     _check_image(builder, image_key, request.path)
     if attribute is not None:
@@ -98,7 +99,7 @@ def read_tfds(
         fields = (("images_a", "A"), ("images_b", "B"))
         streams = {f: _stream(builder, _domain_split(builder, request, d), image_key, None)
                    for f, d in fields}  # fmt: skip
-        return Source({}, independent=True, stream=streams)
+        return Source({}, independent=True, stream=streams, found=_found(builder, streams, request.split))
     if request.view in ("labelled", "captioned"):
         label_key = label_key or _only_key(builder, "ClassLabel", 1, request.path)
         _check_label(builder, label_key, request.path)
@@ -107,8 +108,17 @@ def read_tfds(
     names = tuple(getattr(_feature(builder, label_key), "names", None) or ())
     if request.view == "captioned" and not names:
         raise DatasetError(f"{request.path}: {label_key!r} has no class names to make captions of.")
-    stream = _stream(builder, _split_name(builder, request), image_key, label_key)
-    return Source({}, label_names=names, stream={"images": stream})
+    split = _split_name(builder, request)
+    streams = {"images": _stream(builder, split, image_key, label_key)}
+    return Source({}, label_names=names, stream=streams, found=_found(builder, streams, split, len(names)))
+
+
+def _found(builder: Any, streams: dict[str, EncodedStream], split: str, classes: int = 0) -> str:
+    counts = [stream.num_examples for stream in streams.values()]
+    shown = " and ".join("?" if count is None else f"{count:,}" for count in counts)
+    labels = f", {classes} classes" if classes else ""
+    splits = "/".join(builder.info.splits)
+    return f"{builder.info.full_name}: {shown} images{labels}, split {split} of {splits}"
 
 
 def _by_attribute(builder: Any, request: Request, image_key: str, attribute: str) -> Source:
@@ -123,24 +133,45 @@ def _by_attribute(builder: Any, request: Request, image_key: str, attribute: str
     split, streams = _split_name(builder, request), {}
     for field, keep in (("images_a", has), ("images_b", lambda example: tf.logical_not(has(example)))):
         streams[field] = _stream(builder, split, image_key, None, keep)
-    return Source({}, independent=True, stream=streams)
+    return Source({}, independent=True, stream=streams, found=_found(builder, streams, split))
 
 
-def _builder(name: str, data_dir: str | None, download: bool) -> Any:
+def _builder(request: Request, data_dir: str | None, download: bool) -> Any:
+    """The prepared data set; the network is used if `download` is true only.
+
+    Raises:
+        DatasetError: if it is not on disk, or cannot be prepared.
+    """
+    name, other = request.path, without_files(request.view)
     try:
         import tensorflow_datasets as tfds
     except ImportError as error:
         raise DatasetError(
-            f'"tfds:{name}" needs TensorFlow Datasets: pip install tensorflow-datasets.'
+            f'"tfds:{name}" needs TensorFlow Datasets: pip install tensorflow-datasets.{other}'
         ) from error
     where = None if data_dir is None else os.path.expanduser(data_dir)
+    if not download:
+        return _on_disk(name, where, other)
     try:
         builder = tfds.builder(name, data_dir=where)
-        if download:
-            builder.download_and_prepare()
+        builder.download_and_prepare()
     except Exception as error:  # TFDS has many errors of its own: not found, checksum, network
-        raise DatasetError(f'"tfds:{name}" cannot be prepared: {error}') from error
+        raise DatasetError(f'"tfds:{name}" cannot be prepared: {error}{other}') from error
     return builder
+
+
+def _on_disk(name: str, where: str | None, other: str) -> Any:
+    """A data set from its files alone: the class in TFDS would ask a server about it."""
+    from tensorflow_datasets.core import constants, read_only_builder
+
+    try:
+        return read_only_builder.builder_from_files(name, data_dir=where)
+    except Exception as error:  # not found is one of many errors
+        raise DatasetError(
+            f'"tfds:{name}" is not prepared in {where or constants.DATA_DIR} (data_dir or TFDS_DATA_DIR name '
+            f"another place), and nothing is downloaded unasked: tf-gan-zoo datasets tfds:{name} --download "
+            f"gets it, in Python download=True.{other}"
+        ) from error
 
 
 def _stream(
