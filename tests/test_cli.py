@@ -118,6 +118,7 @@ def test_train_then_sample_from_the_run_folder(capsys, tmp_path, monkeypatch):
     assert status == 0
     assert "Finished: runs/a" in printed
     assert "images_per_second" in printed
+    assert printed.startswith("glyphs: 64 examples in use")
     status, _, error = call(capsys, *run)
     assert status == 2
     assert "--resume" in error
