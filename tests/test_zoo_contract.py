@@ -1,6 +1,7 @@
 """What every registered model must do, present and future; a new model is tested by being registered."""
 
 import importlib
+import itertools
 
 import keras
 import numpy as np
@@ -95,6 +96,54 @@ PAPER_COUNTS = {
 def test_parameter_counts_equal_the_papers(name):
     assert dict(zoo.info(name).networks) == PAPER_COUNTS[name]
     assert list(zoo.info(name).networks) == list(PAPER_COUNTS[name])
+
+
+def first_numbers(networks, count=8):
+    """The first numbers of each random weight, shifted and scaled alike, by network, place and name."""
+    starts = {}
+    for name, network in networks.items():
+        for place, variable in enumerate(network.weights):
+            start = np.asarray(variable, "float64").ravel()[:count]
+            if len(np.unique(start)) > 5:  # constants are no random numbers, and few numbers look alike
+                starts[f"{name}[{place}] {variable.path}"] = start
+    return starts
+
+
+def alike(a, b):
+    """Whether one random stream, shifted and scaled, begins both."""
+    a, b = (x[: min(len(a), len(b))] for x in (a, b))
+    return np.allclose((a - a.mean()) / a.std(), (b - b.mean()) / b.std(), atol=1e-3)
+
+
+def twins(networks):
+    """Pairs of weights that begin with the same random numbers, and of layers that draw with one seed."""
+    starts = first_numbers(networks).items()
+    pairs = [(a, b) for (a, x), (b, y) in itertools.combinations(starts, 2) if alike(x, y)]
+    layers = [layer for network in networks.values() for layer in network._flatten_layers()]
+    seeds = [
+        (f"{layer.path} {kind}", vars(layer)[kind].seed)
+        for layer in dict.fromkeys(layers)
+        for kind in vars(layer)
+        if hasattr(vars(layer)[kind], "seed") and isinstance(vars(layer)[kind], keras.Initializer)
+    ]
+    return pairs + [(a, b) for (a, x), (b, y) in itertools.combinations(seeds, 2) if x == y]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_no_two_weights_of_a_model_begin_with_the_same_numbers(name):
+    model, other = tiny(name, seed=1), tiny(name, seed=2)
+    assert twins(model.networks) == []
+    starts, others = first_numbers(model.networks), first_numbers(other.networks)
+    assert [a for a, b in zip(starts, others) if alike(starts[a], others[b])] == []
+
+
+def test_weights_that_begin_alike_are_found():
+    shared = keras.initializers.RandomNormal()
+    scaled = keras.initializers.RandomNormal(1.0, 3.0, seed=shared.seed)
+    kinds = (shared, shared, scaled, keras.initializers.RandomNormal(seed=shared.seed + 1))
+    dense = [keras.layers.Dense(4 + k, kernel_initializer=kind) for k, kind in enumerate(kinds)]
+    network = keras.Sequential([keras.Input((6,)), *dense])
+    assert len(twins({"network": network})) == 2 * 3  # three layers pairwise, by numbers and by seed
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -17,16 +17,22 @@ if TYPE_CHECKING:
 
 
 @contextlib.contextmanager
-def initial_conditions(precision: str, seed: int) -> Iterator[None]:
-    """Networks built inside have this dtype policy and initial weights that depend on `seed` alone.
+def initial_conditions(precision: str, seed: int, purpose: str = "") -> Iterator[None]:
+    """Networks built inside have this dtype policy and initial weights that depend on seed and purpose alone.
 
     Keras draws seeds of unseeded initializers from Python's generator, whose state is put back afterwards.
+
+    Args:
+        precision: name of the dtype policy.
+        seed: of a model's config.
+        purpose: keeps networks apart that are built on one seed, but not in one block: without it both would
+            begin with the same numbers.
     """
     import random as python_random
 
     policy, state = keras.config.dtype_policy(), python_random.getstate()
     keras.config.set_dtype_policy(precision)
-    python_random.seed(seed)
+    python_random.seed(f"{seed} {purpose}" if purpose else seed)
     try:
         yield
     finally:

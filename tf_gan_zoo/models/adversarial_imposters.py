@@ -793,17 +793,21 @@ def build_detector(config: AdversarialImpostersConfig, name: str = "detector") -
     low, middle, high = maps
     low = MatchedScale(2**0.5)([layers.MaxPooling2D(2)(low), high])
     middle = MatchedScale(1.0)([middle, high])
-    head = {"kernel_initializer": keras.initializers.RandomNormal(stddev=config.head_std)}
     columns = [
-        layers.Conv2D(x.shape[-1], (5, 2), padding="same", activation="relu", **head)(x)
+        layers.Conv2D(x.shape[-1], (5, 2), padding="same", activation="relu", **_head(config))(x)
         for x in (low, middle, high)
     ]
     x = layers.Concatenate()(columns)
     outputs = []
     for name_of, size in (("logits", 2), ("offsets", 4)):
-        made = layers.Conv2D(size * len(config.anchors), 1, dtype="float32", **head)(x)
+        made = layers.Conv2D(size * len(config.anchors), 1, dtype="float32", **_head(config))(x)
         outputs.append(layers.Reshape((-1, size), dtype="float32", name=name_of)(made))
     return keras.Model(images, outputs, name=name)
+
+
+def _head(config: AdversarialImpostersConfig) -> dict[str, keras.initializers.Initializer]:
+    """First weights of one of the head's layers."""
+    return {"kernel_initializer": keras.initializers.RandomNormal(stddev=config.head_std)}
 
 
 def _vgg16(x: keras.KerasTensor, frozen_blocks: int) -> list[keras.KerasTensor]:

@@ -266,8 +266,10 @@ def build_encoder(config: ALIConfig) -> keras.Model:
     x = layers.Flatten()(x)
     for units in config.sizes.dense:
         x = _normalized(layers.Dense(units // config.shrink, **_weights(config))(x), config)
-    options = {**_weights(config, use_bias=True), "dtype": "float32"}
-    heads = [layers.Dense(config.latent_size, name=n, **options)(x) for n in ("latents", "log_stds")]
+    heads = [
+        layers.Dense(config.latent_size, dtype="float32", name=name, **_weights(config, use_bias=True))(x)
+        for name in ("latents", "log_stds")
+    ]
     features = layers.Activation("linear", dtype="float32", name="features")(x)
     return keras.Model(images, [*heads, features], name="encoder")
 

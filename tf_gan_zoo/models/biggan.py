@@ -414,7 +414,7 @@ def build_discriminator(config: BigGANConfig) -> keras.Model:
         x = _attended(x, config) if halves else x
     logits = residual.projected_logits(
         residual.sum_pooled(x), inputs["labels"], config.num_classes,
-        epsilon=config.spectral_epsilon, initializer=Orthogonal(),
+        epsilon=config.spectral_epsilon, initializer=Orthogonal,
     )  # fmt: skip
     return network_of(inputs, logits, "discriminator")
 

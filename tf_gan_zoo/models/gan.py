@@ -160,26 +160,28 @@ def log_odds(means: np.ndarray) -> np.ndarray:
 def build_generator(config: OriginalGANConfig) -> keras.Model:
     """Latents (batch, latent_size) -> images (batch, height, width, channels) in [0, 1]."""
     shape = (*height_width(config.image_size), config.channels)
-    weights = {"kernel_initializer": _uniform(config.generator_scale)}
     x = latents = keras.Input((config.latent_size,), name="latents")
     if config.latent_distribution == "uniform":
         x = layers.Rescaling(math.sqrt(3.0))(x)  # variance 1
     for _ in range(2):
-        x = layers.Dense(config.hidden_size, activation="relu", **weights)(x)
-    x = layers.Dense(math.prod(shape), **weights, name="pixels")(x)
+        weights = _uniform(config.generator_scale)
+        x = layers.Dense(config.hidden_size, activation="relu", kernel_initializer=weights)(x)
+    weights = _uniform(config.generator_scale)
+    x = layers.Dense(math.prod(shape), kernel_initializer=weights, name="pixels")(x)
     x = layers.Activation("sigmoid", dtype="float32")(x)
     return keras.Model(latents, layers.Reshape(shape, dtype="float32", name="images")(x), name="generator")
 
 
 def build_discriminator(config: OriginalGANConfig) -> keras.Model:
     """Images (batch, height, width, channels) in [0, 1] -> logits (batch, 1)."""
-    weights = {"kernel_initializer": _uniform(config.discriminator_scale)}
     images = keras.Input((*height_width(config.image_size), config.channels), name="images")
     x = SeededDropout(config.input_dropout)(layers.Flatten()(images))
     for _ in range(2):
-        x = Maxout(config.maxout_units, config.maxout_pieces, **weights)(x)
+        weights = _uniform(config.discriminator_scale)
+        x = Maxout(config.maxout_units, config.maxout_pieces, kernel_initializer=weights)(x)
         x = SeededDropout(config.hidden_dropout)(x)
-    logits = layers.Dense(1, **weights, dtype="float32", name="logits")(x)
+    weights = _uniform(config.discriminator_scale)
+    logits = layers.Dense(1, kernel_initializer=weights, dtype="float32", name="logits")(x)
     return keras.Model(images, logits, name="discriminator")
 
 

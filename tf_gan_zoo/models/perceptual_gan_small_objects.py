@@ -719,11 +719,15 @@ def build_perception_branch(config: PerceptualGANConfig, channels: int) -> keras
     """
     features, x = _hidden_layers(config, channels)
     count = config.num_classes + 1
-    small = {"kernel_initializer": keras.initializers.RandomNormal(0.0, 0.01), "dtype": "float32"}
-    logits = layers.Dense(count, name="logits", **small)(x)
-    offsets = layers.Dense(4 * count, name="all_offsets", **small)(x)
+    logits, offsets = _small_dense(count, "logits")(x), _small_dense(4 * count, "all_offsets")(x)
     offsets = layers.Reshape((count, 4), dtype="float32", name="offsets")(offsets)
     return keras.Model(features, [logits, offsets], name="perception")
+
+
+def _small_dense(units: int, name: str) -> layers.Layer:
+    """A float32 layer whose first weights are small."""
+    initializer = keras.initializers.RandomNormal(0.0, 0.01)
+    return layers.Dense(units, kernel_initializer=initializer, dtype="float32", name=name)
 
 
 # -------------------------------------------------------------------- backbones

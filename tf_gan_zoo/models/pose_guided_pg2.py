@@ -468,16 +468,19 @@ def build_discriminator(config: PoseGuidedPG2Config) -> keras.Model:
     """Images (batch, height, width, 3, or 6 in the form "pair") -> logits (batch, 1)."""
     channels = 6 if config.discriminator_input == "pair" else 3
     x = images = keras.Input((*config.size, channels), name="images")
-    normal = keras.initializers.RandomNormal(stddev=config.initial_std)
     for level, filters in enumerate(config.discriminator_widths):
-        x = layers.Conv2D(filters, 5, 2, padding="same", kernel_initializer=normal)(x)
+        x = layers.Conv2D(filters, 5, 2, padding="same", kernel_initializer=_normal(config))(x)
         if level:
             x = layers.BatchNormalization(
                 momentum=0.9, epsilon=1e-5, synchronized=config.sync_batch_norm
             )(x)  # fmt: skip
         x = layers.LeakyReLU(0.2)(x)
-    logits = layers.Dense(1, kernel_initializer=normal, dtype="float32", name="logits")(layers.Flatten()(x))
-    return keras.Model(images, logits, name="discriminator")
+    dense = layers.Dense(1, kernel_initializer=_normal(config), dtype="float32", name="logits")
+    return keras.Model(images, dense(layers.Flatten()(x)), name="discriminator")
+
+
+def _normal(config: PoseGuidedPG2Config) -> keras.initializers.Initializer:
+    return keras.initializers.RandomNormal(stddev=config.initial_std)
 
 
 def _conv(filters: int, kernel_size: int = 3, strides: int = 1) -> layers.Layer:

@@ -430,17 +430,17 @@ class SeqGAN(GAN):
 
 def build_generator(config: SeqGANConfig, name: str = "generator") -> keras.Model:
     """Tokens (batch,) and the LSTM's hidden and cell state (batch, units) -> logits and the new states."""
-    normal = keras.initializers.RandomNormal(stddev=0.1)
     tokens = keras.Input((), dtype="int32", name="tokens")
     hidden, cell = (keras.Input((config.units,), name=n) for n in ("hidden", "cell"))
-    x = layers.Embedding(config.vocabulary_size, config.embedding_size, embeddings_initializer=normal)(tokens)
+    size = config.embedding_size
+    x = layers.Embedding(config.vocabulary_size, size, embeddings_initializer=_normal())(tokens)
     lstm = layers.LSTMCell(
-        config.units, kernel_initializer=normal, recurrent_initializer=normal, bias_initializer=normal,
-        unit_forget_bias=False,
+        config.units, kernel_initializer=_normal(), recurrent_initializer=_normal(),
+        bias_initializer=_normal(), unit_forget_bias=False,
     )  # fmt: skip
     x, states = lstm(x, [hidden, cell])
     logits = layers.Dense(
-        config.vocabulary_size, kernel_initializer=normal, bias_initializer=normal, dtype="float32",
+        config.vocabulary_size, kernel_initializer=_normal(), bias_initializer=_normal(), dtype="float32",
         name="logits",
     )(x)  # fmt: skip
     names = ("next_hidden", "next_cell")
@@ -451,19 +451,28 @@ def build_generator(config: SeqGANConfig, name: str = "generator") -> keras.Mode
 def build_discriminator(config: SeqGANConfig) -> keras.Model:
     """Tokens (batch, length) -> logits (batch, 2) for FAKE and REAL."""
     uniform = keras.initializers.RandomUniform(-1.0, 1.0)
-    normal = keras.initializers.TruncatedNormal(stddev=0.1)
     tokens = keras.Input((config.length,), dtype="int32", name="tokens")
     size = config.discriminator_embedding_size
     embedded = layers.Embedding(config.vocabulary_size, size, embeddings_initializer=uniform)(tokens)
-    options = {"kernel_initializer": normal, "bias_initializer": keras.initializers.Constant(0.1)}
     maxima = [
-        layers.GlobalMaxPooling1D()(layers.Conv1D(filters, width, activation="relu", **options)(embedded))
+        layers.GlobalMaxPooling1D()(layers.Conv1D(filters, width, activation="relu", **_weights())(embedded))
         for width, filters in zip(config.filter_widths, config.num_filters)
     ]
     x = highway(layers.Concatenate()(maxima) if len(maxima) > 1 else maxima[0])
     x = SeededDropout(config.dropout)(x)
-    logits = layers.Dense(2, dtype="float32", name="logits", **options)(x)
+    logits = layers.Dense(2, dtype="float32", name="logits", **_weights())(x)
     return keras.Model(tokens, logits, name="discriminator")
+
+
+def _normal() -> keras.initializers.Initializer:
+    """Of all of G's weights and biases."""
+    return keras.initializers.RandomNormal(stddev=0.1)
+
+
+def _weights() -> dict[str, keras.initializers.Initializer]:
+    """Of D's convolutions and its last layer."""
+    kernel, bias = keras.initializers.TruncatedNormal(stddev=0.1), keras.initializers.Constant(0.1)
+    return {"kernel_initializer": kernel, "bias_initializer": bias}
 
 
 def highway(x: keras.KerasTensor) -> keras.KerasTensor:

@@ -228,7 +228,7 @@ def _mlp_encoder(config: VAEConfig) -> keras.Model:
     """Images (batch, height, width, channels) -> means, called "latents", and log-variances."""
     images = keras.Input((*height_width(config.image_size), config.channels), name="images")
     x = layers.Dense(config.hidden_size, activation="tanh", **_weights())(layers.Flatten()(images))
-    return keras.Model(images, autoencoder.normal_heads(x, config, **_weights()), name="encoder")
+    return keras.Model(images, autoencoder.normal_heads(x, config, _weights), name="encoder")
 
 
 def _mlp_decoder(config: VAEConfig, activation: str) -> keras.Model:
@@ -243,8 +243,8 @@ def _mlp_decoder(config: VAEConfig, activation: str) -> keras.Model:
 
 
 def _weights() -> dict[str, Any]:
-    initializer = keras.initializers.RandomNormal(0.0, 0.01)
-    return {"kernel_initializer": initializer, "bias_initializer": initializer}
+    kinds = ("kernel_initializer", "bias_initializer")
+    return {kind: keras.initializers.RandomNormal(0.0, 0.01) for kind in kinds}
 
 
 _BUILDERS = {

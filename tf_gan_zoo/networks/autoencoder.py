@@ -13,6 +13,7 @@ All functions take a config with `image_size`, `channels`, `latent_size`, `width
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -50,11 +51,19 @@ def build_conv_encoder(config: Config) -> keras.Model:
     return keras.Model(images, normal_heads(activated(x, config), config), name="encoder")
 
 
-def normal_heads(x: keras.KerasTensor, config: Config, **kwargs: Any) -> list[keras.KerasTensor]:
-    """Linear layers "latents" (the means) and "log_variances"; `kwargs` are those of `layers.Dense`."""
-    kwargs = {**weights(), **kwargs}
-    names = ("latents", "log_variances")
-    return [layers.Dense(config.latent_size, dtype="float32", name=name, **kwargs)(x) for name in names]
+def normal_heads(
+    x: keras.KerasTensor, config: Config, make_weights: Callable[[], dict[str, Any]] | None = None
+) -> list[keras.KerasTensor]:
+    """Linear layers "latents" (the means) and "log_variances", both (batch, latent_size).
+
+    Args:
+        x: (batch, features).
+        config: as above.
+        make_weights: gives each of the two its own keywords of `layers.Dense`; `weights` by default.
+    """
+    make_weights, names = make_weights or weights, ("latents", "log_variances")
+    heads = [layers.Dense(config.latent_size, dtype="float32", name=n, **make_weights()) for n in names]
+    return [head(x) for head in heads]
 
 
 def build_conv_decoder(config: Config, activation: str) -> keras.Model:
@@ -84,6 +93,6 @@ def activated(x: keras.KerasTensor, config: Config) -> keras.KerasTensor:
 
 
 def weights(use_bias: bool = True) -> dict[str, Any]:
-    """Initial weights N(0, 1 / inputs), which keeps the size of what goes through a layer."""
+    """Initial weights N(0, 1 / inputs) of one layer; they keep the size of what goes through it."""
     initializer = keras.initializers.VarianceScaling(1.0, "fan_in", "untruncated_normal")
     return {"kernel_initializer": initializer, "use_bias": use_bias}

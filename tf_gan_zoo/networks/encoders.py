@@ -49,7 +49,7 @@ def build_encoder(
         Images (batch, height, width, channels) in [-1, 1] -> hidden (batch, h, w, c), features
         (batch, feature_size) and logits (batch, num_classes), all float32, the first two behind a ReLU.
     """
-    with initial_conditions("float32", seed):
+    with initial_conditions("float32", seed, "encoder"):
         images = keras.Input(image_shape, name="images")
         x = center_crop(images, crop_size)
         if kind == "small":

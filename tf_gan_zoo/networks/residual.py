@@ -76,7 +76,7 @@ def sum_pooled(x: Tensor) -> Tensor:
 
 def projected_logits(
     features: Tensor, labels: Tensor | None, num_classes: int | None, use_bias: bool = True,
-    epsilon: float = 1e-12, initializer: Any = "glorot_uniform",
+    epsilon: float = 1e-12, initializer: str | type[keras.initializers.Initializer] = "glorot_uniform",
 ) -> Tensor:  # fmt: skip
     """psi(phi) + <v_y, phi>: a dense layer and, given labels, the inner product with the class's embedding.
 
@@ -86,7 +86,7 @@ def projected_logits(
         num_classes: of the labels.
         use_bias: of the dense layer.
         epsilon: of the spectral normalisation, which both the dense layer and the embeddings have.
-        initializer: of both.
+        initializer: name or class; both make one of their own, for one instance would repeat its numbers.
 
     Returns:
         float32 (batch, 1).

@@ -61,20 +61,24 @@ class CharacterCode(layers.Layer):
 def build_text_encoder(config: Config) -> keras.Model:
     """The char-CNN-RNN: letters (batch, caption_length) -> embeddings (batch, text_size)."""
     x = letters = keras.Input((config.caption_length,), dtype="int32", name="characters")
-    x, width, limit = CharacterCode()(x), config.text_width, config.text_initial_range
-    uniform = keras.initializers.RandomUniform(-limit, limit)
+    x, width = CharacterCode()(x), config.text_width
     for filters, stride in ((3 * width, 3), (4 * width, 3), (2 * width, 2)):
-        x = layers.Conv1D(filters, 4, activation="relu", kernel_initializer=uniform)(x)
+        x = layers.Conv1D(filters, 4, activation="relu", **_weights(config))(x)
         x = layers.MaxPooling1D(3, stride)(x)
-    inputs = layers.Dense(2 * width, kernel_initializer=uniform)(x)
-    recurrent = layers.Dense(2 * width, kernel_initializer=uniform)
+    inputs = layers.Dense(2 * width, **_weights(config))(x)
+    recurrent = layers.Dense(2 * width, **_weights(config))
     states = [keras.ops.zeros_like(inputs[:, 0])]
     for step in range(inputs.shape[1]):
         total = layers.Add()([inputs[:, step], recurrent(states[-1])])
         states.append(keras.ops.maximum(total, 0.0))  # what fuses MatMul, Add and Relu fails on this loop
     mean = layers.Average()(states[1:]) if len(states) > 2 else states[1]
-    text = layers.Dense(config.text_size, kernel_initializer=uniform, dtype="float32", name="text")(mean)
+    text = layers.Dense(config.text_size, dtype="float32", name="text", **_weights(config))(mean)
     return keras.Model(letters, text, name="text_encoder")
+
+
+def _weights(config: Config) -> dict[str, keras.initializers.Initializer]:
+    limit = config.text_initial_range
+    return {"kernel_initializer": keras.initializers.RandomUniform(-limit, limit)}
 
 
 class ImageFeatures:
@@ -84,7 +88,7 @@ class ImageFeatures:
     """
 
     def __init__(self, config: Config) -> None:
-        with fitting.initial_conditions("float32", config.seed):
+        with fitting.initial_conditions("float32", config.seed, "image features"):
             if config.image_features == "mobilenet":
                 self.network = keras.applications.MobileNet(
                     input_shape=(224, 224, 3), include_top=False, pooling="avg"

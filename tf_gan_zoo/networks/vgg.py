@@ -58,7 +58,7 @@ class VGG19Features:
         names = [layers] if isinstance(layers, str) else list(layers)
         depth = max(_position(name) for name in names)
         # Always float32: features of 0..255 pictures reach thousands, too much for float16's squares.
-        with initial_conditions("float32", seed):
+        with initial_conditions("float32", seed, "vgg19"):
             whole = _load(weights, depth)
         outputs = [whole.get_layer(name).output for name in names]
         self.network = keras.Model(whole.input, outputs[0] if isinstance(layers, str) else outputs)
