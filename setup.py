@@ -26,7 +26,7 @@ setup(
         "numpy>=1.26",
         "pydantic>=2.7",
         "pyyaml>=6.0",
-        "pillow>=10.0",
+        "pillow>=10.1",
         "matplotlib>=3.8",
         "h5py>=3.10",
         "scipy>=1.11",

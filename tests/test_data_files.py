@@ -42,7 +42,7 @@ def test_alpha_is_composited_over_white(tmp_path):
     gray = save(tmp_path / "c.png", (0, 0), mode="LA")
     assert read_picture(ImageFile(str(rgba))).getpixel((0, 0)) == (255, 255, 255)
     assert read_picture(ImageFile(str(half))).getpixel((0, 0)) == (255, 127, 127)
-    assert read_picture(ImageFile(str(gray))).getpixel((0, 0)) == (255, 255, 255)
+    assert read_picture(ImageFile(str(gray))).getpixel((0, 0)) == 255
 
 
 def test_palette_with_a_transparent_entry(tmp_path):

@@ -7,6 +7,7 @@ from conftest import tiny
 from PIL import Image
 
 from tf_gan_zoo import conversion, pictures
+from tf_gan_zoo.config import Config
 from tf_gan_zoo.endpoints import Endpoint
 from tf_gan_zoo.pictures import Conversion, Picture, PictureError
 
@@ -263,7 +264,7 @@ def test_colour_profiles_go_with_the_colours(tmp_path):
 class Refiner:
     """A stand-in for a refinement model: turns pictures dark side up, of any size."""
 
-    zoo_name, config = "refiner", None
+    zoo_name, config = "refiner", Config()
 
     def __init__(self, size=(None, None)):
         images = keras.Input((*size, 1), name="images")

@@ -215,11 +215,14 @@ def _labelled_data(model: Any, data: str | None) -> tuple[Any, str]:
 
 def _read(model: Any, file: Path) -> Any:
     """A picture file in the model's size, channels and range."""
-    from tf_gan_zoo import pictures, present
+    from tf_gan_zoo import conversion, pictures, present
 
     height, width, channels = model.batch_spec["images"].shape
     value_range = present.output_range(model)
-    return pictures.read_pixels(file, size=(height, width), channels=channels, value_range=value_range)
+    return pictures.read_pixels(
+        file, size=(height, width), channels=channels, value_range=value_range,
+        value_window=conversion.trained_window(model),
+    )  # fmt: skip
 
 
 def _features(extractor: str | None, value_range: tuple[float, float]) -> Any:

@@ -30,6 +30,13 @@ Tile = Annotated[
     Optional[int],  # noqa: UP045
     typer.Option(min=1, help="Work on tiles of this side; large pictures do so by default."),
 ]
+ValueWindow = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(
+        "--value-window", metavar="LOW,HIGH|min_max",
+        help="Values of files that become black and white; by default as in training, else the type's range.",
+    ),
+]  # fmt: skip
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Make results anew that are there, or replace the pictures.")
 ]
@@ -45,50 +52,57 @@ def translate(
     name: Name, sources: Sources, out: Out = None, weights: Weights = "pretrained",
     direction: Annotated[Optional[str], typer.Option(help="a_to_b or b_to_a.")] = None,  # noqa: UP045
     size: Resize = None, tile: Tile = None, suffix: Suffix = None, overwrite: Overwrite = False,
+    value_window: ValueWindow = None,
 ) -> None:  # fmt: skip
     """Turn pictures into the other domain; results lie beside them unless --out names a folder."""
     _convert(
         name, "translate", sources, weights, out=out, suffix=suffix, overwrite=overwrite,
-        direction=direction, size=_size(size), tile=tile,
+        direction=direction, size=_size(size), tile=tile, value_window=_window(value_window),
     )  # fmt: skip
 
 
 def upscale(
     name: Name, sources: Sources, out: Out = None, weights: Weights = "pretrained",
-    tile: Tile = None, suffix: Suffix = None, overwrite: Overwrite = False,
+    tile: Tile = None, suffix: Suffix = None, overwrite: Overwrite = False, value_window: ValueWindow = None,
 ) -> None:  # fmt: skip
     """Enlarge pictures of any size; results lie beside them unless --out names a folder."""
     options = {"out": out, "suffix": suffix, "overwrite": overwrite, "tile": tile}
-    _convert(name, "upscale", sources, weights, **options)
+    _convert(name, "upscale", sources, weights, value_window=_window(value_window), **options)
 
 
 def refine(
     name: Name, sources: Sources, out: Out = None, weights: Weights = "pretrained",
     size: Resize = None, tile: Tile = None, suffix: Suffix = None, overwrite: Overwrite = False,
+    value_window: ValueWindow = None,
 ) -> None:  # fmt: skip
     """Make synthetic pictures look real; results lie beside them unless --out names a folder."""
     options = {"out": out, "suffix": suffix, "overwrite": overwrite, "tile": tile}
-    _convert(name, "refine", sources, weights, size=_size(size), **options)
+    window = _window(value_window)
+    _convert(name, "refine", sources, weights, size=_size(size), value_window=window, **options)
 
 
 def _convert(name: str, task: str, sources: list[str], weights: str, **options: Any) -> None:
     """Converts all files; exit status 1 if some could not be read."""
     from tf_gan_zoo import conversion, pictures
     from tf_gan_zoo import train as training
+    from tf_gan_zoo.pixels import advice
 
     suffix = options["suffix"] if options["suffix"] is not None else conversion.SUFFIXES[task]
     files = pictures.find_sources(sources, suffix)
     model = training.load_model(name, no_weights(weights))
-    outcomes: Counter = Counter()
+    outcomes, flat = Counter(), []
     with _progress(task, len(files)) as advance:
         for outcome in conversion.convert_files(model, task, files, on_tile=advance, **options):
             outcomes[outcome.status] += 1
+            flat += [str(outcome.source)] * outcome.flat
             if outcome.status == "written":
                 typer.echo(str(outcome.target))
             elif outcome.problem:
                 typer.echo(f"skipped: {outcome.problem}", err=True)
             advance(1, 1, whole=True)
     typer.echo(_summary(outcomes), err=True)
+    if flat:
+        typer.echo(f"warning: {advice(flat)} (--value-window LOW,HIGH or min_max)", err=True)
     if outcomes["unreadable"]:
         raise typer.Exit(1)
 
@@ -120,6 +134,16 @@ def _summary(outcomes: Counter) -> str:
     if outcomes["unreadable"]:
         text += f", {outcomes['unreadable']} unreadable"
     return text
+
+
+def _window(text: str | None) -> Any:
+    """The option --value-window: "0,4095" gives (0.0, 4095.0), "min_max" itself."""
+    from tf_gan_zoo.pixels import PixelError, check_window
+
+    try:
+        return check_window(text if text in (None, "min_max") else tuple(map(float, text.split(","))))
+    except (PixelError, ValueError):
+        raise typer.BadParameter(f"expected LOW,HIGH (0,4095 for example) or min_max: {text!r}.") from None
 
 
 def _size(text: str | None) -> Any:

@@ -21,6 +21,7 @@ import numpy as np
 from tf_gan_zoo import pictures
 from tf_gan_zoo.endpoints import Endpoint
 from tf_gan_zoo.gan import GAN
+from tf_gan_zoo.pixels import ValueWindow, check_window
 from tf_gan_zoo.tiling import DEFAULT_TILE
 from tf_gan_zoo.train import RunError, for_task
 
@@ -39,6 +40,7 @@ def make_conversion(
     direction: str | None = None,
     size: pictures.Size | int | None = None,
     tile: int | None = None,
+    value_window: ValueWindow = None,
 ) -> pictures.Conversion:
     """A model's task as picture files need it.
 
@@ -51,6 +53,8 @@ def make_conversion(
         direction: "a_to_b" or "b_to_a", for translation; the model's own default if None.
         size: (height, width), or the shorter side in pixels, to which pictures are resized first.
         tile: side of the tiles, whatever the picture's size; by default for large pictures only.
+        value_window: values of files that become black and white, (low, high) or "min_max", as
+            `tf_gan_zoo.pixels` says; that of the model's training data by default.
 
     Raises:
         RunError: if the model cannot do it in this way.
@@ -63,7 +67,13 @@ def make_conversion(
         _function(model, task, direction, tile), channels=endpoint.network.inputs[0].shape[-1],
         input_range=(low, high), output_range=endpoint.pictures[endpoint.output_names[0]],
         multiple_of=endpoint.multiple_of, size=size, gray_stays_gray=task in _SAME_COLOURS,
+        value_window=trained_window(model) if value_window is None else check_window(value_window),
     )  # fmt: skip
+
+
+def trained_window(model: GAN) -> ValueWindow:
+    """The `value_window` of the files that a model's config trains it on."""
+    return check_window(model.config.data_options.get("value_window"))
 
 
 def convert_files(

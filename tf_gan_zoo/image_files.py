@@ -19,6 +19,8 @@ from typing import BinaryIO
 
 from PIL import Image, ImageOps
 
+from tf_gan_zoo.pixels import note_type
+
 FORMATS = {
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"),
     "PNG": (".png", ".apng"),
@@ -127,6 +129,7 @@ def load_image(
             if at_least is not None:
                 image.draft(None, (max(at_least), max(at_least)))
             image.load()
+            note_type(image)
             _check_pixels(image.size, allow_large)  # icons hold images that may be larger than they say
             return ImageOps.exif_transpose(image)
         except ImageFileError:

@@ -1,9 +1,10 @@
 """Picture files in, picture files out: any kind of file, one or thousands, of any size.
 
-Files are read upright (EXIF), with palettes resolved and 16-bit gray at full precision. Gray pictures are
-repeated for networks that take colours, colours are weighted for networks that take gray. Transparency does
-not go through the network: it sees the colours on white, as in training; the result gets the alpha channel
-back, enlarged if need be, and colours which look on white as the network made them.
+Files are read upright (EXIF), their numbers as in training (`tf_gan_zoo.pixels`), but at full precision where
+there are more than 8 bits. Gray pictures are repeated for networks that take colours, colours are weighted
+for networks that take gray. Transparency does not go through the network: it sees the colours on white, as in
+training; the result gets the alpha channel back, enlarged if need be, and colours which look on white as the
+network made them.
 
 Results are PNG with 8 bits per channel. They are written under another name and renamed when they are
 whole, so whatever has its final name is finished, and a run that was stopped goes on with the others.
@@ -23,6 +24,7 @@ import numpy as np
 from PIL import Image
 
 from tf_gan_zoo.image_files import EXTENSIONS, USUAL_EXTENSIONS, ImageFileError, load_image
+from tf_gan_zoo.pixels import PixelError, ValueWindow, to_pixels
 
 Range = tuple[float, float]
 Size = tuple[int, int]
@@ -50,46 +52,41 @@ class Picture:
         pixels: float32 (height, width, 1 or 3) in [0, 1]; what is transparent lies on white.
         alpha: float32 (height, width) in [0, 1], or None where all is opaque.
         profile: the colour profile (ICC) of these channels, or None.
+        flat: whether next to nothing can be seen; see `pixels.Pixels`.
     """
 
     pixels: np.ndarray
     alpha: np.ndarray | None = None
     profile: bytes | None = None
+    flat: bool = False
 
 
-def read(path: str | Path) -> Picture:
+def read(path: str | Path, value_window: ValueWindow = None) -> Picture:
     """Reads one picture file.
+
+    Args:
+        path: the file.
+        value_window: the values that become black and white; see `tf_gan_zoo.pixels`.
 
     Raises:
         PictureError: if the file is not a whole picture.
     """
     try:
-        return _decoded(load_image(path))
-    except ImageFileError as error:
+        return _decoded(load_image(path), value_window)
+    except (ImageFileError, PixelError) as error:
         raise PictureError(f"{str(path)!r} cannot be read as a picture: {error}") from None
 
 
-def _decoded(picture: Image.Image) -> Picture:
-    profile = picture.info.get("icc_profile")
-    if picture.mode.startswith("I"):
-        pixels = np.clip(np.asarray(picture, "float32") / 65535, 0, 1)
-        return Picture(pixels[..., None], None, profile)
-    gray = picture.mode in ("1", "L", "LA", "La", "F")
-    alpha = None
-    if picture.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in picture.info:
-        picture = picture.convert("RGBA")
-        alpha = np.asarray(picture.getchannel("A"), "float32") / 255
-    elif picture.mode == "CMYK":
-        profile = None
-    pixels = np.asarray(picture.convert("RGB"), "float32")[..., : 1 if gray else 3] / 255
-    if alpha is None or alpha.min() == 1:
-        return Picture(pixels, None, profile)
-    return Picture(pixels * alpha[..., None] + (1 - alpha[..., None]), alpha, profile)
+def _decoded(image: Image.Image, window: ValueWindow) -> Picture:
+    profile = None if image.mode in ("CMYK", "LAB") else image.info.get("icc_profile")
+    pixels = to_pixels(image, window)
+    return Picture(pixels.values, pixels.alpha, profile, pixels.flat)
 
 
 def read_pixels(
-    path: str | Path, *, size: Size | None = None, channels: int = 3, value_range: Range = (-1.0, 1.0)
-) -> np.ndarray:
+    path: str | Path, *, size: Size | None = None, channels: int = 3, value_range: Range = (-1.0, 1.0),
+    value_window: ValueWindow = None,
+) -> np.ndarray:  # fmt: skip
     """One picture file as float32 (1, height, width, channels) in `value_range`, transparency on white.
 
     Args:
@@ -97,11 +94,12 @@ def read_pixels(
         size: (height, width) to resize to; None keeps the picture's.
         channels: 1 for gray, 3 for RGB.
         value_range: lowest and highest value of a pixel.
+        value_window: the file's values that become these two; see `tf_gan_zoo.pixels`.
 
     Raises:
         PictureError: if the file is not a picture.
     """
-    pixels = with_channels(read(path).pixels, channels)
+    pixels = with_channels(read(path, value_window).pixels, channels)
     low, high = value_range
     return (pixels if size is None else resized(pixels, size))[None] * (high - low) + low
 
@@ -140,6 +138,7 @@ class Conversion:
         size: to which pictures are resized first: (height, width), the length of the shorter side, or None
             for their own size.
         gray_stays_gray: results for gray pictures are gray, too.
+        value_window: values of files that become black and white; see `tf_gan_zoo.pixels`.
     """
 
     function: Callable[..., np.ndarray]
@@ -149,6 +148,7 @@ class Conversion:
     multiple_of: int = 1
     size: Size | int | None = None
     gray_stays_gray: bool = False
+    value_window: ValueWindow = None
 
 
 def convert(
@@ -228,12 +228,14 @@ class Outcome:
         target: the file of its result.
         status: "written", "exists" (there already, left as it is) or "unreadable".
         problem: why it could not be read.
+        flat: whether next to nothing can be seen in the picture.
     """
 
     source: Path
     target: Path
     status: str
     problem: str = ""
+    flat: bool = False
 
 
 def picture_files(path: str | Path) -> list[Path]:
@@ -341,15 +343,16 @@ def _convert_file(conversion: Conversion, file: Path, target: Path, overwrite: b
     if target.exists() and not overwrite:
         return Outcome(file, target, "exists")
     try:
-        picture = read(file)
+        picture = read(file, conversion.value_window)
     except PictureError as error:
         return Outcome(file, target, "unreadable", str(error))
     converted = convert(conversion, picture, on_tile)
     same_channels = converted.shape[-1] - (picture.alpha is not None) == picture.pixels.shape[-1]
     profile = picture.profile if same_channels else None
+    flat = picture.flat
     del picture
     write(converted, target, profile)
-    return Outcome(file, target, "written")
+    return Outcome(file, target, "written", flat=flat)
 
 
 def write(picture: np.ndarray, target: Path, profile: bytes | None = None) -> None:

@@ -1,7 +1,7 @@
 """What the numbers in an image file mean: any mode and depth to gray or RGB from 0 to 1.
 
-One rule, for training as for `translate` and `upscale`: **black is the lowest and white the highest value that
-the file's type can hold.**
+One rule, for training as for `translate` and `upscale`: **black is the lowest and white the highest value
+that the file's type can hold.**
 
     8 bits a channel (L, RGB, CMYK...)   0 to 255
     1 bit                                0 to 1
@@ -11,12 +11,12 @@ the file's type can hold.**
     floating point                       0 to 1; values outside are an error, as is NaN
 
 Measured data seldom fill their type: 12 bits of a camera in a 16-bit file come out almost black. For them
-`value_window` says which values become black and white, in the file's own numbers, e.g. `(0, 4095)`; what lies
-outside is cut off. "min_max" takes each image's own lowest and highest value, all channels together.
+`value_window` says which values become black and white, in the file's own numbers, e.g. `(0, 4095)`; what
+lies outside is cut off. "min_max" takes each image's own lowest and highest value, all channels together.
 
-Modes 1, L, LA, La, I, I;16 and F are gray; palettes (P, PA), CMYK, YCbCr, LAB and HSV become RGB. Transparency, be
-it a channel, a transparent color or a palette's, is put on white. Colors have 8 bits: Pillow reads no more of
-16-bit RGB, and no RGB in floating point.
+Modes 1, L, LA, La, I, I;16 and F are gray; palettes (P, PA), CMYK, YCbCr, LAB and HSV become RGB.
+Transparency, be it a channel, a transparent color or a palette's, is put on white. Colors have 8 bits: Pillow
+reads no more of 16-bit RGB, and no RGB in floating point.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ class Pixels:
     Attributes:
         values: float32 (height, width, 1 or 3) in [0, 1]; what is transparent lies on white.
         alpha: float32 (height, width) in [0, 1], or None where all is opaque.
-        flat: whether next to nothing can be seen: all values are the same, or, with more than 8 bits, lie
-            within a sixteenth of the range.
+        flat: whether next to nothing can be seen of what the file holds: all values became the same, or,
+            from more than 8 bits, lie within a sixteenth of the range.
     """
 
     values: np.ndarray
@@ -74,8 +74,8 @@ def check_window(window: Any) -> ValueWindow:
     numbers = all(isinstance(v, (int, float, np.number)) and np.isfinite(v) for v in pair)
     if len(pair) != 2 or not numbers or not pair[0] < pair[1]:
         raise PixelError(
-            f'value_window must be (low, high) with low < high, or "min_max", got {window!r}. Give the values '
-            "that shall become black and white, in the numbers of the files."
+            f'value_window must be (low, high) with low < high, or "min_max", got {window!r}. Give the '
+            "values that shall become black and white, in the numbers of the files."
         )
     return float(pair[0]), float(pair[1])
 
@@ -108,15 +108,14 @@ def to_pixels(image: Image.Image, window: ValueWindow = None) -> Pixels:
         image = _with_alpha(image)
         alpha = np.asarray(image.getchannel("A"), "float32") / 255
     colors = np.asarray(image.convert("RGB"))[..., : 1 if gray else 3]
-    values = scaled(colors, window)
-    return _on_white(values, alpha, flat=_spread(values) == 0)
+    shown, alpha = _on_white(scaled(colors, window), alpha)
+    return Pixels(shown, alpha, flat=_spread(shown) == 0 and _spread(np.asarray(image)) > 0)
 
 
 def to_bytes(image: Image.Image, window: ValueWindow = None) -> tuple[Image.Image, bool]:
     """`to_pixels` rounded to 8 bits, as an image of mode "L" or "RGB", and whether it is flat."""
     if window is None and is_plain(image):
-        extrema = image.getextrema()
-        return image, all(low == high for low, high in (extrema if image.mode == "RGB" else [extrema]))
+        return image, False
     pixels = to_pixels(image, window)
     rounded = np.rint(pixels.values * 255).astype(np.uint8)
     return Image.fromarray(rounded[..., 0] if rounded.shape[-1] == 1 else rounded), pixels.flat
@@ -136,9 +135,9 @@ def advice(flat: Sequence[str]) -> str:
     """One sentence on images in which next to nothing can be seen, named by their files."""
     more = f" and {len(flat) - 1} more" if len(flat) > 1 else ""
     return (
-        f"{len(flat)} image(s) are constant or nearly so once their type's range is taken from black to white: "
-        f"{flat[0]}{more}. If they hold measured data, give value_window=(low, high) in their own numbers, or "
-        '"min_max".'
+        f"{len(flat)} image(s) are constant or nearly so when their type's range goes from black to white: "
+        f"{flat[0]}{more}. If they hold measured data, give value_window=(low, high) in their own numbers, "
+        'or "min_max".'
     )
 
 
@@ -156,16 +155,15 @@ def _wide(image: Image.Image, window: ValueWindow) -> Pixels:
         _check_inside(numbers)
     key = image.info.get("transparency")
     alpha = None if key is None else np.asarray(numbers[..., 0] != key, "float32")
-    values = scaled(numbers, window, (low, high))
-    least = _LEAST_SPREAD if window is None else 0.0
-    return _on_white(values, alpha, flat=_spread(values) <= least)
+    shown, alpha = _on_white(scaled(numbers, window, (low, high)), alpha)
+    return Pixels(shown, alpha, flat=_spread(shown) <= (_LEAST_SPREAD if window is None else 0))
 
 
 def _range_in_file(image: Image.Image) -> tuple[float, float]:
     """What the numbers in a file can be, from its header where the mode does not tell."""
     tags = getattr(image, "tag_v2", None)
     if image.mode.startswith("F") or tags is None:
-        # Wide integers of other formats come as 16 bits whatever Pillow's mode, PGM's of any depth scaled to it.
+        # Pillow scales PGM of any depth to 16 bits and once read 16-bit PNG in mode I.
         known = image.mode != "I" or image.format in (None, "IM")
         return _range_of_mode(image.mode) if known else (0.0, 65535.0)
     bits, signed = tags.get(258, (16,))[0], tags.get(339, (1,))[0] == 2
@@ -205,11 +203,11 @@ def _with_alpha(image: Image.Image) -> Image.Image:
     return image.convert("RGBA")
 
 
-def _on_white(values: np.ndarray, alpha: np.ndarray | None, flat: bool) -> Pixels:
+def _on_white(values: np.ndarray, alpha: np.ndarray | None) -> tuple[np.ndarray, np.ndarray | None]:
+    """What is seen on white, and alpha where it matters."""
     if alpha is None or alpha.min() == 1:
-        return Pixels(values, None, flat)
-    shown = values * alpha[..., None] + (1 - alpha[..., None])
-    return Pixels(shown, alpha, flat and _spread(shown) == 0)
+        return values, None
+    return values * alpha[..., None] + (1 - alpha[..., None]), alpha
 
 
 def _extrema(numbers: np.ndarray) -> tuple[float, float]:
@@ -218,4 +216,5 @@ def _extrema(numbers: np.ndarray) -> tuple[float, float]:
 
 def _spread(numbers: np.ndarray) -> float:
     """The largest difference within one channel."""
-    return float(np.ptp(numbers.reshape(-1, numbers.shape[-1]), axis=0).max())
+    low, high = (np.float64(f(numbers, axis=(0, 1))) for f in (np.min, np.max))
+    return float(np.max(high - low))

@@ -341,7 +341,8 @@ def _picture_keywords(spec: BatchSpec) -> dict[str, Any]:
     field = picture_field(spec)
     if field is None:
         return {}
-    height, width, channels = field.shape
+    height, width, _ = field.shape
+    channels = {name: f.shape[-1] for name, f in spec.items() if len(f.shape) == 3}
     size = None if height is None or width is None else (height, width)
     return {"image_size": size, "channels": channels, "value_range": field.value_range or (-1.0, 1.0)}
 

@@ -15,6 +15,7 @@ from tf_gan_zoo.data.sources import (
     in_split,
     register_source,
 )
+from tf_gan_zoo.pixels import ValueWindow
 
 _IDX_PREFIXES = {"train": "train", "test": "t10k"}
 _IDX_MAGIC = {"images": 0x00000803, "labels": 0x00000801}
@@ -51,8 +52,8 @@ def read_npz(
     """A NumPy archive with `images` (and `labels`), or with `x_train`, `y_train`, `x_test`, ...
 
     Images are `(num, height, width[, channels])`: integers in 0..255, or floats in [0, 1], or in
-    [-1, 1] if any is negative. Without arrays of their own for a split, every tenth example is
-    the test split.
+    [-1, 1] if any is negative; others need a `value_window`. Without arrays of their own for a
+    split, every tenth example is the test split.
 
     Args:
         request: The wanted split: "train", "test" or "all".
@@ -62,7 +63,7 @@ def read_npz(
     """
     path = existing_path(request, "npz", folder=False)
     pixels, values = _read_archive(path, request.split, images, labels)
-    source = Source({"images": _to_bytes(pixels, path)})
+    source = Source({"images": _to_bytes(pixels, path, request.value_window)})
     if values is not None:
         _check_counts(pixels, values, str(path))
         source.values, source.label_names = {"labels": values}, tuple(label_names)
@@ -166,8 +167,8 @@ def _array(archive, path: Path, name: str) -> np.ndarray:
     return archive[name]
 
 
-def _to_bytes(pixels: np.ndarray, path: Path) -> np.ndarray:
-    """Images as `uint8` `(num, height, width, channels)`."""
+def _to_bytes(pixels: np.ndarray, path: Path, window: ValueWindow) -> np.ndarray:
+    """Images as `uint8` `(num, height, width, channels)`; numbers as they are if there is a window."""
     if pixels.ndim == 3:
         pixels = pixels[..., None]
     if pixels.ndim != 4 or pixels.shape[-1] not in (1, 3):
@@ -175,6 +176,10 @@ def _to_bytes(pixels: np.ndarray, path: Path) -> np.ndarray:
             f"{path}: images must be (num, height, width) or (num, height, width, 1 or 3), "
             f"got {pixels.shape}."
         )
+    if pixels.dtype.kind not in "iufb" or not np.isfinite(pixels).all():
+        raise DatasetError(f"{path}: images must be finite real numbers, got {pixels.dtype} with others.")
+    if window is not None:
+        return pixels
     if pixels.dtype == np.uint8 or not pixels.size:
         return pixels.astype(np.uint8)
     low, high = float(pixels.min()), float(pixels.max())
@@ -184,7 +189,8 @@ def _to_bytes(pixels: np.ndarray, path: Path) -> np.ndarray:
     if low >= 0 and high <= 255:
         return np.rint(pixels).astype(np.uint8)
     raise DatasetError(
-        f"{path}: images must be in 0..255, [0, 1] or [-1, 1], got {low:g} to {high:g}."
+        f"{path}: images must be in 0..255, [0, 1] or [-1, 1], got {low:g} to {high:g}. For measured data "
+        'give value_window=(low, high), the values that become black and white, or "min_max".'
     )
 
 

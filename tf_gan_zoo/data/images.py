@@ -1,8 +1,8 @@
 """Pictures from files and arrays: decoding, fitting to a size, keeping in memory.
 
 Decoding goes through Pillow, which knows what people's folders hold: EXIF orientation, palettes,
-alpha (composited over white), 16-bit gray, CMYK. Everything is kept as `uint8` until the last
-step of the pipeline.
+alpha (composited over white), CMYK; `tf_gan_zoo.pixels` says what the numbers of every mode and
+depth mean. Everything is kept as `uint8` until the last step of the pipeline.
 """
 
 import concurrent.futures
@@ -12,7 +12,8 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -20,6 +21,7 @@ from PIL import Image, ImageOps
 from tf_gan_zoo.data.outlines import outline
 from tf_gan_zoo.data.sources import DatasetError
 from tf_gan_zoo.image_files import image_size, load_image
+from tf_gan_zoo.pixels import ValueWindow, advice, scaled, to_bytes
 
 CACHE_LIMIT = 2 * 1024**3
 """Bytes of decoded pictures that `cache="auto"` keeps in memory."""
@@ -50,15 +52,23 @@ class Fit:
 
     Attributes:
         size: `(height, width)`, or `None` to keep the picture's own.
-        channels: 1 or 3.
+        channels: 1 or 3, or field name -> 1 or 3 where fields differ.
         crop: "center": shorter side resized, middle kept. "resize": both sides resized, whatever
             the aspect. "random": shorter side resized, nothing cut, so that each epoch can cut
             elsewhere. "keep": neither resized nor cut, but at least `size` large.
+        window: Which values become black and white; see `tf_gan_zoo.pixels`.
     """
 
     size: Size | None
-    channels: int
+    channels: int | Mapping[str, int]
     crop: str = "center"
+    window: ValueWindow = None
+
+    def of_field(self, field: str) -> "Fit":
+        """The same with the one number of channels that a field has."""
+        if isinstance(self.channels, int):
+            return self
+        return dataclasses.replace(self, channels=self.channels[field])
 
     @property
     def same_size(self) -> bool:
@@ -66,13 +76,23 @@ class Fit:
         return self.size is not None and self.crop in ("center", "resize")
 
 
-def read_picture(file: ImageFile) -> Image.Image:
+def read_picture(
+    file: ImageFile, window: ValueWindow = None, on_flat: Callable[[str], Any] | None = None
+) -> Image.Image:
     """Decodes a file to mode "L" or "RGB".
+
+    Args:
+        file: The file.
+        window: Which values become black and white.
+        on_flat: Called with the path if next to nothing can be seen.
 
     Raises:
         ImageFileError: For a file that is not a whole picture.
+        PixelError: For numbers that need a window.
     """
-    picture = flatten(load_image(file.path))
+    picture, flat = to_bytes(load_image(file.path), window)
+    if flat and on_flat is not None:
+        on_flat(file.path)
     if file.half:
         picture = _half(picture, file.half)
     if file.like:
@@ -83,21 +103,7 @@ def read_picture(file: ImageFile) -> Image.Image:
 
 def decode_bytes(data: bytes, fit: Fit) -> np.ndarray:
     """An encoded picture as it is stored, `uint8` `(height, width, channels)`."""
-    return fit_picture(flatten(load_image(io.BytesIO(data))), fit)
-
-
-def flatten(picture: Image.Image) -> Image.Image:
-    """Any Pillow mode to "L" or "RGB": 16 bits scaled to 8, alpha composited over white."""
-    if picture.mode.startswith("I"):
-        wide = np.asarray(picture, np.float64)
-        return Image.fromarray(np.clip(np.rint(wide / 257.0), 0, 255).astype(np.uint8))
-    if picture.mode in ("1", "L"):
-        return picture.convert("L")
-    if "A" in picture.mode or "transparency" in picture.info:
-        picture = picture.convert("RGBA")
-        white = Image.new("RGBA", picture.size, "white")
-        return Image.alpha_composite(white, picture).convert("RGB")
-    return picture.convert("RGB")
+    return fit_picture(to_bytes(load_image(io.BytesIO(data)), fit.window)[0], fit)
 
 
 def fit_picture(picture: Image.Image, fit: Fit) -> np.ndarray:
@@ -148,10 +154,16 @@ class Pictures:
 
     Attributes:
         size: `(height, width)` where all are equal, else `None`.
+        flat: Files in which next to nothing can be seen, as far as they have been decoded.
     """
 
-    def __init__(self, stored: np.ndarray | Sequence | None, load: Callable | None, num: int):
+    def __init__(
+        self, stored: np.ndarray | Sequence | None, load: Callable | None, num: int,
+        flat: dict[str, None] | None = None,
+    ):  # fmt: skip
         self._stored, self._load, self._num = stored, load, num
+        self.flat = {} if flat is None else flat
+        self._warned = False
         self.size = tuple(stored.shape[1:3]) if isinstance(stored, np.ndarray) else None
 
     def __len__(self) -> int:
@@ -174,11 +186,23 @@ class Pictures:
         """The picture, or the next readable one where the file has broken since the scan."""
         for offset in range(min(self._num, 100)):
             try:
-                return self._load((index + offset) % self._num)
+                return self._noted(self._load((index + offset) % self._num))
             except _UNREADABLE as error:
                 if offset == 0:
                     warnings.warn(f"Cannot be read, a neighbour stands in: {error}", stacklevel=2)
         raise DatasetError("100 pictures in a row cannot be read any more; check the disk.")
+
+    def _noted(self, picture: np.ndarray) -> np.ndarray:
+        """The same picture, after a warning if a first flat one was found since the scan."""
+        if self.flat and not self._warned:
+            self._warned = True
+            warnings.warn(advice(list(self.flat)), stacklevel=2)
+        return picture
+
+    def flat_files(self) -> list[str]:
+        """The flat files known by now, which need no further warning."""
+        self._warned = bool(self.flat)
+        return sorted(self.flat)
 
 
 _UNREADABLE = (OSError, ValueError)
@@ -202,20 +226,24 @@ def prepare(
     if isinstance(column, Pictures):
         return column, {}
     if isinstance(column, np.ndarray):
+        column = _bytes(column, fit.window)
         stored = _matching_array(column, fit)
         if stored is not None:
             return Pictures(stored, None, len(stored)), {}
         cache = True
 
-    def load(index: int) -> np.ndarray:
-        return _load(column, index, fit)
+    flat: dict[str, None] = {}
 
-    if cache == "auto":
-        cache = _stored_bytes(load, len(column)) <= CACHE_LIMIT
+    def load(index: int) -> np.ndarray:
+        return _load(column, index, fit, flat.setdefault)
+
+    if cache is not True:
+        num_bytes = _stored_bytes(load, len(column), required=not cache)
+        cache = cache and num_bytes <= CACHE_LIMIT
     if not cache:
-        return Pictures(None, load, len(column)), _scan(column, fit)
+        return Pictures(None, load, len(column), flat), _scan(column, fit)
     shape = (*fit.size, fit.channels) if fit.same_size else None
-    return _decode_all(load, len(column), shape)
+    return _decode_all(load, len(column), shape, flat)
 
 
 def picture_name(column: np.ndarray | list[ImageFile], index: int) -> str:
@@ -236,30 +264,45 @@ def _matching_array(column: np.ndarray, fit: Fit) -> np.ndarray | None:
     return None
 
 
-def _load(column: np.ndarray | list[ImageFile], index: int, fit: Fit) -> np.ndarray:
+def _bytes(column: np.ndarray, window: ValueWindow) -> np.ndarray:
+    """An array of pictures with the window's values from 0 to 255, `uint8` as it is without a window."""
+    if window is None:
+        return column
+    out = np.empty(column.shape, np.uint8)
+    for index, picture in enumerate(column):
+        out[index] = np.rint(scaled(picture, window) * 255)
+    return out
+
+
+def _load(
+    column: np.ndarray | list[ImageFile], index: int, fit: Fit, on_flat: Callable[[str], Any]
+) -> np.ndarray:
     if isinstance(column, np.ndarray):
         array = column[index]
-        picture = Image.fromarray(array[..., 0] if array.shape[-1] == 1 else array)
-        return fit_picture(flatten(picture), fit)
+        return fit_picture(Image.fromarray(array[..., 0] if array.shape[-1] == 1 else array), fit)
     try:
-        picture = fit_picture(read_picture(column[index]), fit)
+        picture = fit_picture(read_picture(column[index], fit.window, on_flat), fit)
         return outline(picture) if column[index].outline else picture
     except _UNREADABLE as error:
         raise ValueError(f"{column[index].path} ({error})") from error
 
 
-def _stored_bytes(load: Callable, num: int) -> int:
-    """What all pictures would take, estimated from a few of them."""
-    sizes = []
+def _stored_bytes(load: Callable, num: int, required: bool) -> int:
+    """What all pictures would take, estimated from a few of them, of which one is `required` to be good."""
+    sizes, reason = [], ""
     for index in np.unique(np.linspace(0, num - 1, min(num, 8)).astype(int)):
         try:
             sizes.append(load(int(index)).nbytes)
-        except _UNREADABLE:
-            continue
+        except _UNREADABLE as error:
+            reason = reason or str(error)
+    if required and not sizes and reason:
+        raise DatasetError(f"None of the pictures that were tried can be used: {reason}.")
     return int(np.mean(sizes) * num) if sizes else 0
 
 
-def _decode_all(load: Callable, num: int, shape: tuple | None) -> tuple[Pictures, dict]:
+def _decode_all(
+    load: Callable, num: int, shape: tuple | None, flat: dict[str, None]
+) -> tuple[Pictures, dict]:
     array = np.empty((num, *shape), np.uint8) if shape else None
     ragged: list = [None] * num
     bad: dict[int, str] = {}
@@ -278,7 +321,7 @@ def _decode_all(load: Callable, num: int, shape: tuple | None) -> tuple[Pictures
     in_threads(work, num, "decoding")
     if array is None:
         array = stack(ragged)
-    return Pictures(ragged if array is None else array, None, num), bad
+    return Pictures(ragged if array is None else array, None, num, flat), bad
 
 
 def stack(pictures: list[np.ndarray | None]) -> np.ndarray | None:

@@ -3,6 +3,7 @@
 import dataclasses
 import difflib
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from tf_gan_zoo.data.sources import (
 )
 from tf_gan_zoo.data.streamed import StreamedPipeline
 from tf_gan_zoo.data.triplets import TripletPipeline
+from tf_gan_zoo.pixels import PixelError, ValueWindow, advice, check_window
 
 SPLITS = ("train", "test", "val", "all")
 CROPS = ("center", "random", "resize")
@@ -36,8 +38,9 @@ class ImageOptions:
     Attributes:
         flip: Mirror half of the training pictures left to right, anew in each epoch. Both halves
             of a pair are mirrored together.
-        load_size: Side in pixels (of the shorter side for oblong pictures), or `(height, width)`:
-            training pictures are resized to it and a random `image_size` window is cut out.
+        load_scale: Training pictures are resized to so many times `image_size`, and a random window
+            of that size is cut out; 1.125 resizes to 72 for windows of 64.
+        load_size: The same in pixels: of the shorter side for oblong pictures, or `(height, width)`.
         crop: How a picture of another aspect is made to fit: "center" resizes the shorter side
             and keeps the middle, "random" keeps a random part while training, "resize" squeezes.
         scale: Factor between the two resolutions of "super_resolution".
@@ -46,15 +49,20 @@ class ImageOptions:
             in "labelled"; all pictures come with label -1, and these few are repeated until they
             are half of an epoch.
         set_size: Pictures of one person in each example of "posed_sets".
+        value_window: The values `(low, high)` of files or arrays that become black and white, or
+            "min_max" for each picture's own: for measured data. The full range of the files' type by
+            default; see `tf_gan_zoo.pixels`.
     """
 
     flip: bool = False
+    load_scale: float | None = None
     load_size: int | Size | None = None
     crop: str = "center"
     scale: int = 4
     direction: str = "a_to_b"
     labelled_per_class: int | None = None
     set_size: int = 2
+    value_window: ValueWindow = None
 
 
 _IMAGE_OPTIONS = tuple(field.name for field in dataclasses.fields(ImageOptions))
@@ -65,6 +73,7 @@ _OPTION_OF_VIEW = {
 #: Views with values that say where something is, or which way it looks, in a picture as it came.
 _PLACED_VIEWS = ("detection", "pose_pairs")
 _UNMIRRORED_VIEWS = ("posed", "posed_sets")
+_LARGEST_LOAD_SCALE = 16
 
 
 def load_dataset(
@@ -72,7 +81,7 @@ def load_dataset(
     *,
     view: str = "images",
     image_size: int | Size | None = None,
-    channels: int | None = None,
+    channels: int | Mapping[str, int] | None = None,
     batch_size: int = 64,
     split: str = "train",
     seed: int = 0,
@@ -95,7 +104,8 @@ def load_dataset(
             "idx:DIR", "npz:FILE", "tfds:NAME[/config]", or another of `list_sources()`.
         view: Which fields a batch has, a key of `VIEWS`.
         image_size: Pixels, one number or `(height, width)`. `None` keeps the source's.
-        channels: 1 (gray) or 3 (RGB). `None` keeps the source's, 3 for picture files.
+        channels: 1 (gray) or 3 (RGB), or a mapping for fields that differ: `{"inputs": 1, "targets":
+            3}`. `None` keeps the source's, 3 for picture files.
         batch_size: Examples per batch, over all replicas.
         split: "train", "test", "val" or "all".
         seed: Decides the order and the augmentation only.
@@ -124,7 +134,7 @@ def open_dataset(
     *,
     view: str = "images",
     image_size: int | Size | None = None,
-    channels: int | None = None,
+    channels: int | Mapping[str, int] | None = None,
     batch_size: int = 64,
     split: str = "train",
     seed: int = 0,
@@ -144,8 +154,12 @@ def open_dataset(
     _check_arguments(view, channels, batch_size, split, value_range, cache)
     size = _size(image_size, "image_size")
     shared, own = _split_options(name, view, options)
-    source = read_source(name, Request(None, view, split, size, channels, strict), own)
+    channels = _common_channels(channels)
+    asked = max(channels.values()) if isinstance(channels, Mapping) else channels
+    request = Request(None, view, split, size, asked, strict, shared.value_window)
+    source = read_source(name, request, own)
     channels = channels or _source_channels(source)
+    _check_fields(name, channels, source)
     fit = _fit(size, channels, view, split == "train", shared)
     plan = BatchPlan(
         view=view, batch_size=batch_size, seed=int(seed),
@@ -167,7 +181,7 @@ def _build(
 ) -> Pipeline:  # fmt: skip
     """In memory or file by file, or, for an encoded stream that does not fit, streamed."""
     if source.stream:
-        if not all(stream.fits(fit, cache) for stream in source.stream.values()):
+        if not all(stream.fits(fit.of_field(f), cache) for f, stream in source.stream.items()):
             return _streamed(name, source, plan, fit, shared)
         source = _gathered(source, fit)
     source = _complete(source, name, plan.view, shared)
@@ -186,7 +200,7 @@ def _build(
 
 def _gathered(source: Source, fit: Fit) -> Source:
     """Decodes encoded streams into memory."""
-    gathered = {field: stream.gather(fit) for field, stream in source.stream.items()}
+    gathered = {field: stream.gather(fit.of_field(field)) for field, stream in source.stream.items()}
     images = {field: pictures for field, (pictures, _) in gathered.items()}
     labels = next(iter(gathered.values()))[1]
     values = {} if labels is None else {"labels": labels}
@@ -218,12 +232,30 @@ def _streamed(
 def _check_arguments(view, channels, batch_size, split, value_range, cache) -> None:
     _check_choice("view", view, VIEWS)
     _check_choice("split", split, SPLITS)
-    _check_choice("channels", channels, (None, 1, 3))
+    for count in channels.values() if isinstance(channels, Mapping) else [channels or 3]:
+        _check_choice("channels", count, (1, 3))
     _check_choice("cache", cache, (True, False, "auto"))
     if not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
         raise DatasetError(f"batch_size must be a positive integer, got {batch_size!r}.")
     if len(value_range) != 2 or not value_range[0] < value_range[1]:
         raise DatasetError(f"value_range must be (low, high) with low < high, got {value_range}.")
+
+
+def _common_channels(channels: int | Mapping[str, int] | None) -> int | Mapping[str, int] | None:
+    """One number where all fields have the same."""
+    counts = set(channels.values()) if isinstance(channels, Mapping) else {channels}
+    return counts.pop() if len(counts) == 1 else dict(channels)
+
+
+def _check_fields(name: str, channels: int | Mapping[str, int], source: Source) -> None:
+    """Channels by field must name every image field."""
+    fields = source.stream or source.images
+    missing = [] if isinstance(channels, int) else [field for field in fields if field not in channels]
+    if missing:
+        raise DatasetError(
+            f"{name!r}: channels {dict(channels)} must have a number for each of {list(fields)}, or be one "
+            "number."
+        )
 
 
 def _check_choice(what: str, given: Any, valid: Any) -> None:
@@ -251,6 +283,10 @@ def _split_options(name: str, view: str, options: dict) -> tuple[ImageOptions, d
             raise DatasetError(f"The option {option!r} is for view={only!r}; here it is {view!r}.")
     _check_choice("crop", shared.crop, CROPS)
     _check_choice("direction", shared.direction, ("a_to_b", "b_to_a"))
+    try:
+        shared = dataclasses.replace(shared, value_window=check_window(shared.value_window))
+    except PixelError as error:
+        raise DatasetError(str(error)) from None
     return shared, {k: v for k, v in options.items() if k not in _IMAGE_OPTIONS}
 
 
@@ -294,30 +330,49 @@ def _source_channels(source: Source) -> int:
 
 
 def _fit(
-    size: Size | None, channels: int, view: str, training: bool, shared: ImageOptions
+    size: Size | None, channels: int | Mapping[str, int], view: str, training: bool, shared: ImageOptions
 ) -> Fit:
     """How pictures are stored, before any random window is cut."""
+    fit, load = Fit(size, channels, shared.crop, shared.value_window), _load_size(size, shared)
     if view in _PLACED_VIEWS:
-        if shared.flip or shared.load_size is not None:
+        if shared.flip or load is not None:
             what = "boxes" if view == "detection" else "keypoints"
-            raise DatasetError(f"view={view!r}: flip and load_size would leave the {what} behind.")
-        return Fit(size, channels, "resize")
+            raise DatasetError(
+                f"view={view!r}: flip, load_scale and load_size would leave the {what} behind."
+            )
+        return dataclasses.replace(fit, crop="resize")
     if view in _UNMIRRORED_VIEWS and shared.flip:
         raise DatasetError(f"view={view!r}: flip would turn faces the other way, but not their poses.")
-    if shared.load_size is not None and size is None:
-        raise DatasetError("load_size needs image_size: the size of the window that is cut out.")
-    if shared.load_size is not None and training:
-        load = shared.load_size
-        if isinstance(load, (int, np.integer)):
-            load = tuple(round(side * load / min(size)) for side in size)
-        load = _size(load, "load_size")
-        if load[0] < size[0] or load[1] < size[1]:
-            raise DatasetError(f"load_size {load} must not be smaller than image_size {size}.")
-        return Fit(load, channels, shared.crop)
+    if load is not None and training:
+        return dataclasses.replace(fit, size=load)
     if view == "super_resolution":
-        return Fit(size, channels, "keep")
+        return dataclasses.replace(fit, crop="keep")
     random = shared.crop == "random"
-    return Fit(size, channels, shared.crop if training or not random else "center")
+    return fit if training or not random else dataclasses.replace(fit, crop="center")
+
+
+def _load_size(size: Size | None, shared: ImageOptions) -> Size | None:
+    """(height, width) of training pictures before a window is cut out, `None` if none is cut."""
+    scale, load = shared.load_scale, shared.load_size
+    if scale is None and load is None:
+        return None
+    if scale is not None and load is not None:
+        raise DatasetError("load_scale and load_size say the same twice: leave out one of them.")
+    if size is None:
+        raise DatasetError("load_scale and load_size need image_size: the size of what is cut out.")
+    if scale is not None:
+        if not isinstance(scale, (int, float)) or not 1 <= scale <= _LARGEST_LOAD_SCALE:
+            raise DatasetError(f"load_scale must be a number from 1 to {_LARGEST_LOAD_SCALE}, got {scale!r}.")
+        return tuple(round(side * scale) for side in size)
+    if isinstance(load, (int, np.integer)):
+        load = tuple(round(side * load / min(size)) for side in size)
+    load = _size(load, "load_size")
+    if load[0] < size[0] or load[1] < size[1]:
+        raise DatasetError(
+            f"load_size {load} must not be smaller than image_size {size}. Give load_scale instead, which "
+            "follows image_size: 1.125 for an eighth more."
+        )
+    return load
 
 
 def _domains(
@@ -330,8 +385,11 @@ def _domains(
     for field, column in source.images.items():
         if not len(column):
             raise DatasetError(f"{name!r}: no pictures for {field!r}. Check the folder and split.")
-        pictures[field], bad[field] = imaging.prepare(column, fit, cache)
+        pictures[field], bad[field] = imaging.prepare(column, fit.of_field(field), cache)
     _report_bad(name, bad, strict)
+    flat = sorted({file for columns in pictures.values() for file in columns.flat_files()})
+    if flat:
+        warnings.warn(f"{name!r}: {advice(flat)}", stacklevel=4)
     if not source.independent:
         every = set().union(*bad.values())
         bad = dict.fromkeys(bad, every)

@@ -10,6 +10,7 @@ fetches a batch.
 
 import dataclasses
 import math
+from collections.abc import Mapping
 
 import numpy as np
 import tensorflow as tf
@@ -27,7 +28,7 @@ class BatchPlan:
 
     Attributes:
         image_size: `(height, width)` of the pictures in a batch.
-        channels: 1 or 3.
+        channels: 1 or 3, or field name -> 1 or 3 where fields differ.
         training: Whether crops and flips are random.
         set_size: Pictures in an example of the view "posed_sets".
     """
@@ -39,11 +40,15 @@ class BatchPlan:
     drop_remainder: bool
     value_range: tuple[float, float]
     image_size: Size
-    channels: int
+    channels: int | Mapping[str, int]
     training: bool
     flip: bool
     scale: int
     set_size: int = 2
+
+    def channels_of(self, field: str) -> int:
+        """Channels of an image field."""
+        return self.channels if isinstance(self.channels, int) else self.channels[field]
 
 
 @dataclasses.dataclass
@@ -164,13 +169,13 @@ class Pipeline:
     def _raw_shape(self, field: str) -> list:
         batch = self.plan.batch_size if self.plan.drop_remainder else None
         if field in self._domains:
-            return [batch, *self.plan.image_size, self.plan.channels]
+            return [batch, *self.plan.image_size, self.plan.channels_of(field)]
         return [batch, *self._values[field].shape[1:]]
 
     def _spec(self, field: str) -> tf.TensorSpec:
         if field in self._values:
             return tf.TensorSpec(self._raw_shape(field), _tf_type(self._values[field]), name=field)
-        shape = self._raw_shape(next(iter(self._domains)))
+        shape = self._raw_shape(field if field in self._domains else next(iter(self._domains)))
         if field == "low_resolution":
             shape[1:3] = [side // self.plan.scale for side in shape[1:3]]
         return tf.TensorSpec(shape, tf.float32, name=field)

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from tf_gan_zoo.pixels import ValueWindow
+
 VIEWS = {
     "images": ("images",),
     "labelled": ("images", "labels"),
@@ -52,6 +54,7 @@ class Request:
         image_size: `(height, width)` in pixels, `None` for the source's own.
         channels: 1, 3 or `None` for the source's own.
         strict: Whether incomplete data are an error instead of a warning.
+        value_window: The values that become black and white, `None` for those of the data's type.
     """
 
     path: str | None
@@ -60,6 +63,7 @@ class Request:
     image_size: tuple[int, int] | None
     channels: int | None
     strict: bool = False
+    value_window: ValueWindow = None
 
 
 @dataclasses.dataclass
@@ -67,8 +71,9 @@ class Source:
     """Examples that a source found, pictures not yet decoded or already in memory.
 
     Attributes:
-        images: Field name -> `uint8` array `(num, height, width[, channels])`, or a list of
-            `ImageFile`. Views of single pictures have the one field "images".
+        images: Field name -> `uint8` array `(num, height, width[, channels])`, any numbers where the
+            request has a `value_window`, or a list of `ImageFile`. Views of single pictures have the
+            one field "images".
         values: "labels" and "products" (integers), "captions" (strings), aligned with the images.
         label_names: A name per label, where there are names.
         independent: The fields are separate collections, of which each example draws one

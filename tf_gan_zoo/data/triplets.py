@@ -4,6 +4,7 @@ Which picture is the irrelevant one is drawn anew in every epoch, as a function 
 everything else about a batch: first another product, each as likely as the others, then one of its targets.
 """
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,9 @@ class TripletPipeline(Pipeline):
         *further: Any,
     ):  # fmt: skip
         domains = {**domains, "irrelevant": domains["targets"]}
+        if not isinstance(plan.channels, int):
+            channels = {**plan.channels, "irrelevant": plan.channels["targets"]}
+            plan = dataclasses.replace(plan, channels=channels)
         super().__init__(name, plan, domains, values, *further)
         known, self._product = np.unique(values["products"], return_inverse=True)
         if len(known) < 2:
