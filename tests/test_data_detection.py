@@ -45,7 +45,7 @@ def test_letters_do_not_touch_and_the_same_pictures_come_again():
 
 
 def test_boxes_cannot_follow_flips():
-    with pytest.raises(DatasetError, match="flip and load_size"):
+    with pytest.raises(DatasetError, match="flip, load_scale and load_size"):
         clutter(flip=True)
     with pytest.raises(DatasetError, match="small must be"):
         clutter(small=(0.5, 0.2))

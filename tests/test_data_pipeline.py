@@ -282,7 +282,7 @@ def test_unknown_names_give_the_closest():
         ({"scale": 2}, "for view='super_resolution'"),
         ({"direction": "b_to_a"}, "for view='paired'"),
         ({"crop": "middle"}, "crop must be one of"),
-        ({"load_size": 9}, "load_size needs image_size"),
+        ({"load_size": 9}, "need image_size"),
         ({"load_size": 9, "image_size": 12}, "must not be smaller"),
         ({"view": "super_resolution", "image_size": 6}, "multiple of scale 4"),
     ],

@@ -316,5 +316,5 @@ def test_people_and_yaws_that_do_not_fit_the_model(folder):
 
 def test_recipes():
     assert "dr_gan" in zoo.list_models("face")
-    assert zoo.zoo.resolve("dr_gan.multi_pie")[1] == DRGANConfig(data_options={"load_size": 100})
+    assert zoo.zoo.resolve("dr_gan.multi_pie")[1] == DRGANConfig(data_options={"load_scale": 1.0417})
     assert zoo.zoo.resolve("dr_gan.casia_webface")[1].num_images == 6

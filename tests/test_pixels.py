@@ -6,10 +6,11 @@ import zlib
 
 import numpy as np
 import pytest
+import typer
 from conftest import tiny
 from PIL import Image, TiffImagePlugin
 
-from tf_gan_zoo import conversion, pictures, pixels
+from tf_gan_zoo import cli_pictures, conversion, pictures, pixels
 from tf_gan_zoo.data import DatasetError, ImageFile, load_dataset, open_dataset
 from tf_gan_zoo.data.images import read_picture
 from tf_gan_zoo.image_files import load_image
@@ -228,3 +229,12 @@ def test_conversion_takes_the_window_of_training(tmp_path, task, name):
         picture = pictures.read(tmp_path / "0.tif", how.value_window)
         np.testing.assert_allclose(picture.pixels[0, :, 0], np.linspace(0, 1, 8), atol=1e-3)
         assert not picture.flat
+
+
+def test_windows_from_the_shell():
+    assert cli_pictures._window("0,4095") == (0, 4095)
+    assert cli_pictures._window("min_max") == "min_max"
+    assert cli_pictures._window(None) is None
+    for text in ("0", "0,a", "5,1", "maximum", "1,2,3"):
+        with pytest.raises(typer.BadParameter, match="expected LOW,HIGH"):
+            cli_pictures._window(text)

@@ -82,7 +82,7 @@ class CycleGANConfig(Config):
 
     data: str = "unpaired:horse2zebra"
     data_options: dict[str, Any] = dataclasses.field(
-        default_factory=lambda: {"load_size": 286, "flip": True}
+        default_factory=lambda: {"load_scale": 286 / 256, "flip": True}
     )
     batch_size: PositiveInt = 1
     epochs: PositiveInt = 200
