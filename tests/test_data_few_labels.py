@@ -36,6 +36,17 @@ def test_an_epoch_is_all_pictures_without_labels_and_as_many_labelled_ones():
     assert set(counts) == {NUM // 6}
 
 
+def test_half_of_every_batch_has_labels_and_rounds_differ():
+    """So that the two kinds can pass a network as batches of equal size."""
+    numbers, labels, pipeline = epoch()
+    np.testing.assert_array_equal(labels >= 0, np.arange(2 * NUM) % 2 == 1)
+    later = np.concatenate([b["images"][:, 0, 0, 0] for b in pipeline.dataset(start_step=6)]).round()
+    np.testing.assert_array_equal(np.sort(later), np.sort(numbers))
+    assert (later[0::2] != numbers[0::2]).mean() > 0.5
+    partners = [set(zip(n[0::2], n[1::2])) for n in (numbers, later)]
+    assert len(partners[0] & partners[1]) < 20  # the two kinds are shuffled apart
+
+
 def test_the_seed_decides_which_labels_are_known():
     def known(seed):
         numbers, labels, _ = epoch(seed=seed)

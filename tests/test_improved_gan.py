@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import held_out, make_fields, tiny
+from conftest import held_out, make_dataset, make_fields, tiny
 
 import tf_gan_zoo as zoo
 from tf_gan_zoo import layers
@@ -31,7 +31,7 @@ def num_weights(network):
 
 
 @pytest.mark.parametrize("overrides, expected", [
-    ({"architecture": "dense", "image_size": 28, "channels": 1}, (693_784, 1_538_770)),
+    ({"architecture": "dense", "image_size": 28, "channels": 1}, (694_568, 1_538_770)),
     ({"discriminator_width": 64}, (4_933_382, 626_580)),
     ({"minibatch_kernels": 100}, (4_933_382, 1_504_404)),
 ])  # fmt: skip
@@ -49,6 +49,22 @@ def test_learning_rate_is_constant_for_800_epochs_and_falls_to_zero_in_400():
     steps_per_epoch = model.config.steps_per_epoch
     rates = [float(rate(epoch * steps_per_epoch)) for epoch in (0, 800, 1000, 1200)]
     np.testing.assert_allclose(rates, [3e-4, 3e-4, 1.5e-4, 0.0], atol=1e-9)
+
+
+@pytest.mark.parametrize("loss, updates", [("feature_matching", 1), ("adversarial", 3)])
+def test_an_adversarial_generator_is_updated_three_times_and_its_rate_falls_with_the_others(loss, updates):
+    model = tiny("improved_gan", generator_loss=loss, epochs=1, steps_per_epoch=6, decay_fraction=0.5)
+    model.run_eagerly = True
+    model.fit(make_dataset(model, steps=2), verbose=0)
+    counts = [int(model.player_optimizer(p).iterations) for p in ("discriminator", "generator")]
+    assert counts == [2, 2 * updates]
+    for player, count in (("discriminator", 1), ("generator", updates)):
+        rate = model.make_optimizer(player).get_config()["learning_rate"]["config"]
+        assert (rate["constant_steps"], rate["decay_steps"]) == (3 * count, 3 * count)
+
+
+def test_generator_updates_can_be_chosen():
+    assert tiny("improved_gan", generator_loss="adversarial", generator_updates=2).generator_updates == 2
 
 
 # -------------------------------------------------------------------- the K+1 classes
@@ -122,6 +138,33 @@ def test_generator_descends_what_its_loss_says():
     sums = np.log(np.exp(outputs.numpy().astype("float64")).sum(1))
     loss = by_samples._g_loss(tf.constant(images), tf.constant(labels), fake, training=False)
     assert float(loss) == pytest.approx(-np.log1p(np.exp(sums)).mean(), rel=1e-5)  # E log(1 - D)
+
+
+@pytest.mark.parametrize("loss", ["adversarial", "feature_matching"])
+def test_minibatch_discrimination_sees_batches_of_one_size(loss):
+    """Else D would tell real pictures by how many there are: sums over neighbours grow with a batch."""
+    model = tiny("improved_gan", generator_loss=loss, batch_size=8)
+    fields, sizes = make_fields(model, 8), []
+    plain = model.discriminator.call
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(model.discriminator, "call", lambda x, **kw: sizes.append(len(x)) or plain(x, **kw))
+        model.train_step(model.named(fields))
+    assert set(sizes) == {4}
+    same = tf.fill((8, *fields["images"].shape[1:]), 0.25)
+    real, features = model._judge_real(same, training=False)
+    fake, _ = model.discriminator(same[:4], training=False)
+    np.testing.assert_allclose(real, tf.concat([fake, fake], axis=0), atol=1e-6)
+    assert len(features) == 8
+
+
+@pytest.mark.parametrize("count", [6, 5])
+def test_halves_of_a_batch_come_back_in_its_order(count):
+    model = tiny("improved_gan")
+    images = make_fields(model, count)["images"]
+    outputs = model._judge_real(tf.constant(images), training=False)
+    for k in range(2):
+        for got, expected in zip(outputs, model.discriminator(images[k::2], training=False)):
+            np.testing.assert_allclose(got[k::2], expected, atol=1e-6)
 
 
 def test_historical_averaging_by_hand():
@@ -246,6 +289,7 @@ def test_classify_gives_probabilities():
 @pytest.mark.parametrize("change, message", [
     (lambda f: {**f, "labels": f["labels"] + 7}, "Use integers from -1 to 2"),
     (lambda f: {n: v[:2] for n, v in f.items()}, "at least 3 pictures in a batch, got 2"),
+    (lambda f: {n: v[:3] for n, v in f.items()}, "an even number of pictures .*got 3"),
     (lambda f: {"labels": f["labels"]}, "has no 'images'"),
 ])  # fmt: skip
 def test_bad_batches_are_refused_before_training(change, message):
@@ -258,6 +302,7 @@ def test_bad_batches_are_refused_before_training(change, message):
 @pytest.mark.parametrize("overrides, message", [
     ({"image_size": 30}, "30 cannot be had"),
     ({"batch_size": 2}, "at least 3 pictures in a batch, got 2"),
+    ({"batch_size": 5, "minibatch_kernels": 2}, "expected an even number of pictures .*got 5"),
     ({"generator_loss": "hinge"}, "generator_loss"),
 ])  # fmt: skip
 def test_impossible_configs_are_refused(overrides, message):

@@ -60,6 +60,39 @@ class RisingMomentumSGD(keras.optimizers.SGD):
 
 
 @keras.saving.register_keras_serializable("tf_gan_zoo")
+class InnerEpsilonAdam(keras.optimizers.Adam):
+    """Adam with epsilon inside the root: a variable moves by rate * m / sqrt(v + epsilon).
+
+    m and v are the bias-corrected moments. The usual form, sqrt(v) + epsilon, lets the smallest gradients
+    make whole steps; here a gradient well below sqrt(epsilon) makes a step in proportion to its size.
+
+    Args:
+        learning_rate: number or schedule.
+        epsilon: of the released code of "Improved Techniques for Training GANs".
+        **kwargs: of `keras.optimizers.Adam`.
+
+    Raises:
+        ValueError: for AMSGrad.
+    """
+
+    def __init__(self, learning_rate: Any = 1e-3, epsilon: float = 1e-8, **kwargs: Any) -> None:
+        super().__init__(learning_rate, epsilon=epsilon, **kwargs)
+        if self.amsgrad:
+            raise ValueError("InnerEpsilonAdam has no AMSGrad: leave amsgrad=False.")
+
+    def update_step(self, gradient: tf.Tensor, variable: keras.Variable, learning_rate: tf.Tensor) -> None:
+        index, count = self._get_variable_index(variable), tf.cast(self.iterations.value + 1, variable.dtype)
+        gradient, rate = tf.cast(gradient, variable.dtype), tf.cast(learning_rate, variable.dtype)
+        m, v = self._momentums[index], self._velocities[index]
+        new_m = self.beta_1 * tf.convert_to_tensor(m) + (1.0 - self.beta_1) * gradient
+        new_v = self.beta_2 * tf.convert_to_tensor(v) + (1.0 - self.beta_2) * tf.square(gradient)
+        self.assign(m, new_m)
+        self.assign(v, new_v)
+        mean, square = new_m / (1.0 - self.beta_1**count), new_v / (1.0 - self.beta_2**count)
+        self.assign_sub(variable, rate * mean * tf.math.rsqrt(square + self.epsilon))
+
+
+@keras.saving.register_keras_serializable("tf_gan_zoo")
 class RestartedAdam(keras.optimizers.Adam):
     """Adam that begins anew at given updates: its moments count as 0, its bias correction as at the start.
 

@@ -12,9 +12,10 @@ UNLABELLED = -1
 def hide_labels(
     name: str, domain: Domain, labels: np.ndarray, per_class: int, seed: int
 ) -> tuple[Domain, np.ndarray]:
-    """Every picture without its label, then as many examples that are repetitions of a few labelled ones.
+    """Every picture without its label, in turn with repetitions of a few labelled ones.
 
-    So an epoch is twice as long, and about half of a shuffled batch is labelled.
+    So an epoch is twice as long. Examples 0, 2, 4... have no label and examples 1, 3, 5... have one; a
+    pipeline with `num_kinds` = 2 keeps these turns, so half of every batch of an even size is labelled.
 
     Args:
         name: The data set, for errors.
@@ -38,6 +39,9 @@ def hide_labels(
         )
     known = np.concatenate([rng.choice(members, per_class, replace=False) for members in classes])
     known = np.resize(known, len(labels))  # repeats them
-    kept = np.concatenate([domain.kept, domain.kept[known]])
     hidden = np.full(len(labels), UNLABELLED, np.int32)
-    return Domain(domain.pictures, kept), np.concatenate([hidden, labels[known]])
+    kept, labels = (
+        np.stack(turns, axis=1).reshape(-1)
+        for turns in ((domain.kept, domain.kept[known]), (hidden, labels[known]))
+    )
+    return Domain(domain.pictures, kept), labels

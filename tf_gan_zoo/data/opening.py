@@ -191,6 +191,7 @@ def _build(
         domains["images"], values["labels"] = hide_labels(
             name, domains["images"], values["labels"], shared.labelled_per_class, plan.seed
         )
+        plan = dataclasses.replace(plan, num_kinds=2)
     plan = dataclasses.replace(plan, image_size=plan.image_size or _common_size(domains))
     pipeline = {"triplets": TripletPipeline, "posed_sets": SetPipeline}.get(plan.view, Pipeline)
     opened = pipeline(name, plan, domains, values, source.label_names, source.independent)

@@ -31,6 +31,8 @@ class BatchPlan:
         channels: 1 or 3, or field name -> 1 or 3 where fields differ.
         training: Whether crops and flips are random.
         set_size: Pictures in an example of the view "posed_sets".
+        num_kinds: Kinds of examples that take turns, example `i` being of kind `i % num_kinds`;
+            shuffling keeps the turns.
     """
 
     view: str
@@ -45,6 +47,7 @@ class BatchPlan:
     flip: bool
     scale: int
     set_size: int = 2
+    num_kinds: int = 1
 
     def channels_of(self, field: str) -> int:
         """Channels of an image field."""
@@ -155,7 +158,9 @@ class Pipeline:
         if not self.plan.shuffle:
             return slots % num
         salt = number if self._independent else 0
-        return shuffled_index(draws % num, num, self.plan.seed, salt, rounds)
+        kinds = self.plan.num_kinds
+        place, kind = draws % num // kinds, draws % kinds
+        return kinds * shuffled_index(place, num // kinds, self.plan.seed, salt + kind, rounds) + kind
 
     def _fetch(self, epoch: np.ndarray, slots: np.ndarray, *indices: np.ndarray) -> list:
         """NumPy side of a batch: look up, cut, flip."""
@@ -182,16 +187,15 @@ class Pipeline:
 
 
 def shuffled_index(
-    position: tf.Tensor, num: int, seed: int, salt: int, rounds: tf.Tensor
+    position: tf.Tensor, num: int, seed: int, salt: int | tf.Tensor, rounds: tf.Tensor
 ) -> tf.Tensor:
     """A permutation of `range(num)` per (seed, salt, round), evaluated at positions.
 
-    `tf.random.experimental.index_shuffle` for a vector of positions, each with its own round.
+    `tf.random.experimental.index_shuffle` for a vector of positions, each with its own salt and round.
     """
     key = np.int64(np.uint64(seed % 2**64))
-    rounds = tf.broadcast_to(tf.cast(rounds, tf.int64), tf.shape(position))
-    seeds = tf.stack([tf.fill(tf.shape(position), key), tf.fill(tf.shape(position), np.int64(salt)),
-                      rounds], axis=1)  # fmt: skip
+    seeds = [tf.broadcast_to(tf.cast(v, tf.int64), tf.shape(position)) for v in (key, salt, rounds)]
+    seeds = tf.stack(seeds, axis=1)
     return tf.raw_ops.RandomIndexShuffle(
         index=position, seed=seeds, max_index=tf.constant(num - 1, tf.int64), rounds=4
     )

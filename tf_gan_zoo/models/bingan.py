@@ -19,12 +19,14 @@ logits.
 Reference: M. Zieba, P. Semberecki, T. El-Gaaly, T. Trzcinski, "BinGAN: Learning Compact Binary Descriptors
 with a Regularized GAN", NeurIPS 2018, arXiv:1806.06778. Networks and numbers are those of the authors'
 released code, which builds on that of "Improved Techniques for Training GANs": weight normalisation with
-initial values from data, dropout, that paper's generator. `architecture="retrieval"` is for CIFAR-10 (wide:
-the pooled last convolution; narrow: a dense layer of 16, 32 or 64 numbers), "patches" for Brown's patches
-(wide: the 3x3 convolution without padding; narrow: a pooled 1x1 convolution, 256 numbers).
+initial values from data, dropout, that paper's generator, Adam with epsilon inside the root.
+`architecture="retrieval"` is for CIFAR-10 (wide: the pooled last convolution; narrow: a dense layer of 16, 32
+or 64 numbers), "patches" for Brown's patches (wide: the 3x3 convolution without padding; narrow: a pooled 1x1
+convolution, 256 numbers).
 
 Departures: in "patches" the narrow layer's pooling comes before its activation, so that its signs mean
-something; under several replicas pairs are those of the global batch.
+something; G matches features of the real pictures, with the samples, that D has just seen, in the code of
+others; under several replicas pairs are those of the global batch.
 """
 
 from __future__ import annotations
@@ -39,7 +41,7 @@ import tensorflow as tf
 from keras import layers
 from pydantic import Field as Limits
 
-from tf_gan_zoo import penalties
+from tf_gan_zoo import optimizers, penalties
 from tf_gan_zoo.batch_spec import BatchError, BatchSpec, checked_images, image_field
 from tf_gan_zoo.config import (
     Channels,
@@ -145,7 +147,7 @@ class BinGAN(AdversarialGAN):
     def make_optimizer(self, player: str) -> keras.optimizers.Optimizer:
         c, rate = self.config, self.config.learning_rate
         rate = (c.generator_learning_rate or rate) if player == "generator" else rate
-        return keras.optimizers.Adam(rate, beta_1=c.beta_1, beta_2=c.beta_2)
+        return optimizers.InnerEpsilonAdam(rate, beta_1=c.beta_1, beta_2=c.beta_2)
 
     @property
     def batch_spec(self) -> BatchSpec:

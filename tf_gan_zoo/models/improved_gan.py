@@ -12,7 +12,9 @@ classifier what pictures look like. The aids, each with a switch of its own:
 1. Feature matching (`generator_loss="feature_matching"`): G descends the distance of batch means
    |E f(x) - E f(G(z))| of D's last hidden layer f, which makes the best classifier. Or "adversarial": it
    descends E log(1 - D(G(z))) = -E softplus(LSE(G(z))), as the authors' code does where samples matter.
-2. Minibatch discrimination (`minibatch_kernels`): D sees how close the examples of a batch are.
+2. Minibatch discrimination (`minibatch_kernels`): D sees how close the examples of a batch are. What it
+   sees grows with the batch, so labelled, other real and generated pictures pass D as three batches of equal
+   size: the real ones are those at even and at odd places.
 3. Historical averaging (`historical_averaging_weight`): each player's loss gains the squared distance of its
    weights to their mean over all past steps.
 4. One-sided label smoothing (`real_target` below 1): the target of D(x) is 0.9, say; that of samples stays 0.
@@ -22,17 +24,20 @@ Batches are pictures with labels, where -1 means that the class is not known, or
 
     data = zoo.load_dataset("tfds:mnist", view="labelled", labelled_per_class=10, batch_size=200, ...)
 
-makes half of each batch of 10 labelled pictures per class and half of all pictures without labels. If all
-pictures of a batch have labels, they are its real pictures, too.
+makes half of each batch of 10 labelled pictures per class and half of all pictures without labels, in turn.
+If all pictures of a batch have labels, they are its real pictures, too.
 
 Reference: T. Salimans, I. Goodfellow, W. Zaremba, V. Cheung, A. Radford, X. Chen, "Improved Techniques for
 Training GANs", NIPS 2016, arXiv:1606.03498, sections 3 and 5. Networks, weight normalisation with initial
-values from data, noise and schedules are those of the authors' released code: `architecture="convolutional"`
-for CIFAR-10 (and SVHN, with `discriminator_width=64`), "dense" for MNIST.
+values from data, noise, losses, the number of G's updates, schedules and Adam (epsilon inside the root) are
+those of the authors' released code: `architecture="convolutional"` for CIFAR-10 (and SVHN, with
+`discriminator_width=64`), "dense" for MNIST.
 
-Departures: G matches features of the batch that D has just seen, not of another; labelled pictures are drawn
-in the order of the data set's shuffling; under several replicas means and neighbours are those of the global
-batch. The code for 128x128 ImageNet is not here.
+Departures: G matches features of the real pictures that D has just seen, not of others; initial values come
+from the first pictures of all kinds, in the code from 500 labelled ones; the average of D's weights begins
+with them, in the code with 0; samples are drawn with the moving statistics of batch normalisation, in the
+code with those of their batch; under several replicas means and neighbours are those of the global batch.
+The code for 128x128 ImageNet is not here.
 """
 
 from __future__ import annotations
@@ -48,7 +53,7 @@ import tensorflow as tf
 from keras import layers
 from pydantic import Field as Limits
 
-from tf_gan_zoo import replicas
+from tf_gan_zoo import optimizers, replicas
 from tf_gan_zoo.batch_spec import BatchError, BatchSpec, Field, checked_images, image_field
 from tf_gan_zoo.config import (
     Channels,
@@ -84,6 +89,8 @@ from tf_gan_zoo.schedules import LinearDecay
 NUM_INITIAL = 500
 #: Pictures of a batch, of which half as many samples follow: a mean and a spread need two.
 _MIN_BATCH_SIZE = 3
+#: G's updates for each of D's in the authors' code.
+_GENERATOR_UPDATES = {"feature_matching": 1, "adversarial": 3}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +98,8 @@ class ImprovedGANConfig(Config):
     """The paper's CIFAR-10 classifier.
 
     Attributes:
-        batch_size: pictures of a batch, half of them labelled; half as many samples are generated.
+        batch_size: pictures of a batch, half of them labelled; half as many samples are generated. Even with
+            minibatch discrimination.
         image_size: "convolutional" takes sides that can be halved to 4..7 pixels, 28 or 32 for example.
         num_classes: K; labels are integers from 0 to K - 1, and -1 where the class is unknown.
         latent_distribution: latents come from [-1, 1]; the generator moves them to [0, 1].
@@ -101,6 +109,8 @@ class ImprovedGANConfig(Config):
         generator_units: units of a dense G's two hidden layers.
         discriminator_units: units of a dense D's hidden layers.
         generator_loss: what G descends.
+        generator_updates: of G for each update of D, each with samples of its own; None for the authors'
+            number: 1 for "feature_matching", 3 for "adversarial".
         feature_distance: of mean features: mean "absolute" (CIFAR-10) or "squared" (MNIST) difference.
         minibatch_kernels: features that minibatch discrimination adds; 0 for none (the paper's number: 100).
         minibatch_kernel_size: numbers that are compared for each of them.
@@ -130,6 +140,7 @@ class ImprovedGANConfig(Config):
     generator_units: PositiveInt = 500
     discriminator_units: tuple[PositiveInt, ...] = (1000, 500, 250, 250, 250)
     generator_loss: Literal["feature_matching", "adversarial"] = "feature_matching"
+    generator_updates: PositiveInt | None = None
     feature_distance: Literal["absolute", "squared"] = "absolute"
     minibatch_kernels: Literal[0] | PositiveInt = 0
     minibatch_kernel_size: PositiveInt = 5
@@ -150,6 +161,8 @@ class ImprovedGANConfig(Config):
             check_image_size(self)
         if self.batch_size < _MIN_BATCH_SIZE:
             raise ConfigError(f"ImprovedGANConfig.batch_size: {_too_small(self.batch_size)}")
+        if self.minibatch_kernels and self.batch_size % 2:
+            raise ConfigError(f"ImprovedGANConfig.batch_size: {_not_in_halves(self.batch_size)}")
 
 
 def check_image_size(config: Any) -> None:
@@ -211,12 +224,18 @@ class ImprovedGAN(AdversarialGAN):
         names = ("discriminator", "baseline") if self.config.train_baseline else ("discriminator",)
         return dict.fromkeys(names, self.config.averaging_decay)
 
+    @property
+    def generator_updates(self) -> int:
+        """How often G is updated in a step."""
+        return self.config.generator_updates or _GENERATOR_UPDATES[self.config.generator_loss]
+
     def make_optimizer(self, player: str) -> keras.optimizers.Optimizer:
         c, rate = self.config, self.config.learning_rate
         if c.decay_fraction:
-            falling = max(round(c.decay_fraction * c.total_steps), 1)
-            rate = LinearDecay(c.learning_rate, c.total_steps - falling, falling)
-        return keras.optimizers.Adam(rate, beta_1=c.beta_1, beta_2=c.beta_2)
+            updates = c.total_steps * (self.generator_updates if player == "generator" else 1)
+            falling = max(round(c.decay_fraction * updates), 1)
+            rate = LinearDecay(c.learning_rate, updates - falling, falling)
+        return optimizers.InnerEpsilonAdam(rate, beta_1=c.beta_1, beta_2=c.beta_2)
 
     @property
     def batch_spec(self) -> BatchSpec:
@@ -233,11 +252,10 @@ class ImprovedGAN(AdversarialGAN):
         """Takes the initial values of weight-normalised layers from the first pictures.
 
         Raises:
-            BatchError: if the batches are too small for statistics over a batch.
+            BatchError: if the batches are too small for statistics over a batch, or have no halves.
         """
         batches = first_batches(self, dataset, NUM_INITIAL)
-        if len(batches[0]) < _MIN_BATCH_SIZE:
-            raise BatchError(f"'images': {_too_small(len(batches[0]))}")
+        self._check_batch_size(len(batches[0]))
         images = tf.concat(batches, axis=0)
         if self.config.architecture == "convolutional" and weight_norm.is_untrained(self.generator):
             weight_norm.initialize_from_data(self.generator, self.sample_inputs(len(images)))
@@ -247,18 +265,26 @@ class ImprovedGAN(AdversarialGAN):
                 weight_norm.initialize_from_data(network, images)
                 getattr(self, f"{name}_ema").set_weights(network.get_weights())
 
+    def _check_batch_size(self, count: int) -> None:
+        share = count // self.distribute_strategy.num_replicas_in_sync
+        if count < _MIN_BATCH_SIZE:
+            raise BatchError(f"'images': {_too_small(count)}")
+        if self.config.minibatch_kernels and share % 2:
+            raise BatchError(f"'images': {_not_in_halves(share)}")
+
     def train_step(self, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        real, labels = batch["images"], known_labels(batch)
-        with tf.GradientTape() as g_tape:
-            fake = self.generator(self.latents("latents", _num_samples(real)), training=True)
-            with g_tape.stop_recording(), tf.GradientTape() as d_tape:
-                logs = self._d_losses(real, labels, fake, training=True)
-                d_loss = logs["d_loss"] + self._distance_from_past("discriminator")
-            with g_tape.stop_recording():
-                self._update("discriminator", d_tape, d_loss)
-            g_loss = self._g_loss(real, labels, fake, training=True)
-            total = g_loss + self._distance_from_past("generator")
-        self._update("generator", g_tape, total)
+        real, labels, samples = batch["images"], known_labels(batch), _num_samples(batch["images"])
+        fake = self.generator(self.latents("latents", samples), training=True)
+        with tf.GradientTape() as d_tape:
+            logs = self._d_losses(real, labels, fake, training=True)
+            d_loss = logs["d_loss"] + self._distance_from_past("discriminator")
+        self._update("discriminator", d_tape, d_loss)
+        for k in range(self.generator_updates):
+            with tf.GradientTape() as g_tape:
+                fake = self.generator(self.latents(f"latents {k}", samples), training=True)
+                g_loss = self._g_loss(real, labels, fake, training=True)
+                total = g_loss + self._distance_from_past("generator")
+            self._update("generator", g_tape, total)
         if self.config.train_baseline:
             self._train_baseline(real, labels)
         return self.log(**logs, g_loss=g_loss)
@@ -269,10 +295,24 @@ class ImprovedGAN(AdversarialGAN):
         logs = self._d_losses(real, labels, fake, training=False)
         return self.log(**logs, g_loss=self._g_loss(real, labels, fake, training=False))
 
+    def _judge_real(self, real: tf.Tensor, training: bool) -> tuple[tf.Tensor, tf.Tensor]:
+        """D's logits and features of a batch's real pictures, in their order.
+
+        With minibatch discrimination pictures at even places pass as one batch, those at odd places as
+        another: where labels come in turn (see `zoo.load_dataset`), the two kinds do not meet.
+        """
+        if not self.config.minibatch_kernels:
+            return self.discriminator(real, training=training)
+        halves = [self.discriminator(real[k::2], training=training) for k in range(2)]
+        places = tf.range(tf.shape(real)[0])
+        in_order = places % 2 * tf.shape(real[0::2])[0] + places // 2
+        return tuple(tf.gather(tf.concat(outputs, axis=0), in_order) for outputs in zip(*halves))
+
     def _d_losses(
         self, real: tf.Tensor, labels: tf.Tensor, fake: tf.Tensor, training: bool
     ) -> dict[str, tf.Tensor]:
-        (real_logits, _), (fake_logits, _) = (self.discriminator(x, training=training) for x in (real, fake))
+        real_logits, _ = self._judge_real(real, training)
+        fake_logits, _ = self.discriminator(fake, training=training)
         supervised = supervised_loss(real_logits, labels)
         unsupervised = unsupervised_loss(
             real_logits, fake_logits, plays_real(labels), self.config.real_target
@@ -289,7 +329,7 @@ class ImprovedGAN(AdversarialGAN):
         fake_logits, fake_features = self.discriminator(fake, training=training)
         if self.config.generator_loss == "adversarial":
             return -tf.reduce_mean(tf.nn.softplus(tf.reduce_logsumexp(fake_logits, axis=1)))
-        _, real_features = self.discriminator(real, training=training)
+        _, real_features = self._judge_real(real, training)
         picked = replicas.masked_mean(tf.cast(real_features, tf.float32), plays_real(labels))
         return feature_matching_loss(picked, fake_features, self.config.feature_distance)
 
@@ -312,14 +352,17 @@ class ImprovedGAN(AdversarialGAN):
 
     # ---------------------------------------------------------------- classification
 
-    def classify(self, images: Any, batch_size: int = 64, network: str = "discriminator_ema") -> np.ndarray:
+    def classify(
+        self, images: Any, batch_size: int | None = None, network: str = "discriminator_ema"
+    ) -> np.ndarray:
         """Probabilities of the classes, by the averaged weights.
 
-        With minibatch discrimination they depend a little on what else is in a batch.
+        With minibatch discrimination they depend on what else is in a batch, and on how much.
 
         Args:
             images: (batch, height, width, channels) in the range of `batch_spec`, or one picture.
-            batch_size: pictures per call of the network.
+            batch_size: pictures per call of the network; by default half of the config's, as D saw them in
+                training.
             network: "baseline_ema" asks the classifier that saw labelled pictures only.
 
         Returns:
@@ -329,7 +372,7 @@ class ImprovedGAN(AdversarialGAN):
             BatchError: for pictures that do not fit.
         """
         images = checked_images(images, self.batch_spec["images"])
-        logits, _ = self.run(images, batch_size, network)
+        logits, _ = self.run(images, batch_size or (self.config.batch_size + 1) // 2, network)
         return np.asarray(tf.nn.softmax(logits))
 
     def measure(self, examples: Mapping[str, np.ndarray]) -> dict[str, float]:
@@ -458,6 +501,13 @@ def _too_small(count: int) -> str:
     )
 
 
+def _not_in_halves(count: int) -> str:
+    return (
+        "with minibatch discrimination the real pictures pass D as two batches of equal size: expected an "
+        f"even number of pictures in a batch (per replica), got {count}. Give an even batch_size."
+    )
+
+
 def _num_samples(real: tf.Tensor) -> tf.Tensor:
     return (tf.shape(real)[0] + 1) // 2
 
@@ -502,7 +552,8 @@ def _dense_generator(x: keras.KerasTensor, config: Any) -> keras.KerasTensor:
     for _ in range(2):
         x = layers.Dense(config.generator_units, use_bias=False)(x)
         x = layers.Activation("softplus")(_norm(config)(x))
-    return layers.Reshape(shape)(WeightNormDense(math.prod(shape))(x))
+    last = WeightNormDense(math.prod(shape), trainable_gain=True, kernel_initializer="glorot_uniform")
+    return layers.Reshape(shape)(last(x))
 
 
 def build_discriminator(
@@ -522,7 +573,7 @@ def build_discriminator(
     x = MinibatchDiscrimination(kernels, kernel_size)(x) if kernels else x
     logits = WeightNormDense(
         config.num_classes, trainable_gain=True, initial_std=0.1 if convolutional else 1.0,
-        dtype="float32", name="logits",
+        kernel_initializer=_normal(0.05 if convolutional else 0.1), dtype="float32", name="logits",
     )(x)  # fmt: skip
     features = layers.Activation("linear", dtype="float32", name="features")(features)
     return keras.Model(images, [logits, features], name=name)
@@ -569,7 +620,7 @@ def _dense_features(
     """Features to match, and the same with noise for the layers to come."""
     x = SeededGaussianNoise(0.3)(layers.Flatten()(images))
     for units in config.discriminator_units:
-        features = WeightNormDense(units, activation="relu")(x)
+        features = WeightNormDense(units, activation="relu", kernel_initializer=_normal(0.1))(x)
         x = SeededGaussianNoise(0.5)(features)
     return features, x
 
@@ -579,9 +630,10 @@ def _norm(config: Any) -> layers.Layer:
     if config.virtual_batch_norm:
         return VirtualBatchNormalization(config.reference_size, scale=False)
     return layers.BatchNormalization(
-        momentum=0.9, epsilon=1e-5, scale=False, synchronized=config.sync_batch_norm
+        momentum=0.9, epsilon=1e-6, scale=False, synchronized=config.sync_batch_norm
     )
 
 
-def _normal() -> keras.initializers.Initializer:
-    return keras.initializers.RandomNormal(0.0, 0.05)
+def _normal(std: float = 0.05) -> keras.initializers.Initializer:
+    """A new one for each layer. Lengths are normalised away, but long vectors turn slowly."""
+    return keras.initializers.RandomNormal(0.0, std)

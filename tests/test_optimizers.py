@@ -1,0 +1,30 @@
+"""Optimizers that Keras does not have, and the numbers of those that it has."""
+
+import keras
+import numpy as np
+import pytest
+
+from tf_gan_zoo import optimizers
+
+
+def test_inner_epsilon_adam_follows_the_formula():
+    """Gradients around sqrt(epsilon), where it matters on which side of the root epsilon stands."""
+    gradients = np.random.default_rng(0).normal(0, 1, (6, 4)) * [1.0, 1e-3, 1e-4, 1e-6]
+    weight = keras.Variable(np.zeros(4))
+    optimizer = optimizers.InnerEpsilonAdam(0.1, beta_1=0.5, beta_2=0.999, epsilon=1e-8)
+    optimizer.build([weight])
+    expected, m, v = np.zeros(4), 0.0, 0.0
+    for t, gradient in enumerate(gradients, start=1):
+        optimizer.apply([gradient.astype("float32")], [weight])
+        m, v = 0.5 * m + 0.5 * gradient, 0.999 * v + 0.001 * gradient**2
+        expected -= 0.1 * m / (1 - 0.5**t) / np.sqrt(v / (1 - 0.999**t) + 1e-8)
+        np.testing.assert_allclose(weight, expected, rtol=2e-4)
+
+
+def test_inner_epsilon_adam_comes_back_from_its_config_and_has_no_amsgrad():
+    optimizer = optimizers.InnerEpsilonAdam(0.1, epsilon=1e-6, beta_1=0.5)
+    again = keras.optimizers.deserialize(keras.optimizers.serialize(optimizer))
+    assert isinstance(again, optimizers.InnerEpsilonAdam)
+    assert (again.epsilon, again.beta_1) == (1e-6, 0.5)
+    with pytest.raises(ValueError, match="no AMSGrad"):
+        optimizers.InnerEpsilonAdam(amsgrad=True)
