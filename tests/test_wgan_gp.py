@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from tf_gan_zoo.config import ConfigError
+from tf_gan_zoo.models import wgan_gp
 from tf_gan_zoo.models.wgan_gp import WGANGP, WGANGPConfig
 from tf_gan_zoo.penalties import gradient_penalty
 
@@ -197,14 +198,45 @@ def test_dequantized_levels_fill_the_range():
     assert tiny_model(dequantize=False)._dequantized(images, "test") is images
 
 
-def test_initial_weights():
-    model = WGANGP(WGANGPConfig())
-    convs = [x for x in model.discriminator.layers if isinstance(x, keras.layers.Conv2D)]
-    for conv in convs:
-        fan_in, fan_out = np.prod(conv.kernel.shape[:3]), np.prod(conv.kernel.shape[:2]) * conv.filters
-        shortcut = conv.kernel_size == (1, 1)
-        variance = 2 / (fan_in + fan_out) if shortcut else 2 / fan_in
-        assert float(np.var(conv.kernel)) == pytest.approx(variance, rel=0.15)
+def released_variance(layer, he_init):
+    """What tflib's conv2d.py and deconv2d.py draw: uniform numbers of this variance."""
+    transposed, stride = isinstance(layer, keras.layers.Conv2DTranspose), layer.strides[0]
+    height, width, *channels = layer.kernel.shape
+    outputs, inputs = channels if transposed else reversed(channels)
+    fan_in, fan_out = inputs * height * width, outputs * height * width
+    fan_in, fan_out = (fan_in / stride**2, fan_out) if transposed else (fan_in, fan_out / stride**2)
+    return (4 if he_init else 2) / (fan_in + fan_out)
+
+
+@pytest.mark.parametrize("architecture, not_he", [
+    ("cifar", {"generator": [-1], "discriminator": []}),
+    ("good64", {"generator": [], "discriminator": [0]}),
+    ("mnist", {"generator": [], "discriminator": []}),
+])  # fmt: skip
+def test_initial_weights_are_those_of_the_released_code(architecture, not_he):
+    """`not_he`: 3x3 convolutions with he_init=False; shortcuts (1x1) always have it."""
+    model = tiny_model(**ARCHITECTURES[architecture] | {"width": 32})
+    for name, others in not_he.items():
+        network = model.networks[name]
+        convolutions = [x for x in network.layers if hasattr(x, "kernel") and len(x.kernel.shape) == 4]
+        wide = [x for x in convolutions if x.kernel_size != (1, 1)]
+        plain = [wide[index] for index in others]
+        for layer in convolutions:
+            he_init = layer in wide and layer not in plain
+            limit = np.sqrt(3 * released_variance(layer, he_init))
+            kernel = np.asarray(layer.kernel)
+            assert np.abs(kernel).max() == pytest.approx(limit, rel=0.05)
+            assert kernel.std() == pytest.approx(limit / np.sqrt(3), rel=0.1)
+        for dense in (x for x in network.layers if isinstance(x, keras.layers.Dense)):
+            assert np.std(dense.kernel) == pytest.approx(np.sqrt(2 / sum(dense.kernel.shape)), rel=0.1)
+
+
+def test_first_critic_layer_at_paper_size_and_the_way_back_from_its_config():
+    """27 inputs, 1152 outputs: He's rule alone would make the weights 4.7 times as wide."""
+    initializer = wgan_gp.StridedGlorotUniform(gain=2, strides=1, seed=3)
+    assert np.std(initializer((3, 3, 3, 128))) == pytest.approx(np.sqrt(4 / (27 + 1152)), rel=0.05)
+    again = keras.initializers.deserialize(keras.initializers.serialize(initializer))
+    np.testing.assert_array_equal(again((3, 3, 3, 4)), initializer((3, 3, 3, 4)))
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

@@ -16,17 +16,24 @@ the authors' released code, which has one script per architecture:
                             generator_batch_multiplier=1, steps_per_epoch=2000
     "mnist"       28x28x1   image_size=28, channels=1, and as "good64" with batch_size=50, beta_1=0.5
 
+Compared with that code (gan_cifar_resnet.py, gan_64x64.py, gan_mnist.py and tflib/ops), each by a test: sizes
+of networks, variance of initial weights, penalty, dequantisation, updates per step, Adam's numbers.
+
 Departures: samples come from a generator with moving batch statistics (the released code samples with those
-of the batch); the critic's rate decays with each of its own updates, not once per generator update.
+of the batch); the critic's rate decays with each of its own updates, not once per generator update. Left out:
+classes. The CIFAR-10 script's default is class-conditional batch norm in G and an auxiliary classifier in the
+critic (weight 1 on real pictures, 0.1 in G's loss); this is the same script with CONDITIONAL = False, the
+paper's unsupervised model. The zoo's models with classes are `acgan`, `sngan`, `sagan` and `biggan`.
 """
 
 from __future__ import annotations
 
 import functools
+import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import keras
 import tensorflow as tf
@@ -229,7 +236,7 @@ def _cifar_generator(config: WGANGPConfig) -> keras.Model:
     for _ in range(3):
         x = _residual_block(x, config.base_width, norm, "up")
     x = _activated(x, norm)
-    return keras.Model(latents, _images(_conv(config.channels, relu=False)(x), "tanh"), name="generator")
+    return keras.Model(latents, _images(_conv(config.channels, gain=1)(x), "tanh"), name="generator")
 
 
 def _cifar_critic(config: WGANGPConfig) -> keras.Model:
@@ -247,7 +254,7 @@ def _first_critic_block(images: keras.KerasTensor, filters: int) -> keras.KerasT
     """A residual block that halves the picture and starts with a convolution: pixels need no ReLU."""
     x = layers.ReLU()(_conv(filters)(images))
     x = layers.AveragePooling2D(2)(_conv(filters)(x))
-    return layers.Add()([x, _conv(filters, 1, relu=False)(layers.AveragePooling2D(2)(images))])
+    return layers.Add()([x, _conv(filters, 1, gain=1)(layers.AveragePooling2D(2)(images))])
 
 
 # -------------------------------------------------------------------- residual networks for 64x64
@@ -260,13 +267,13 @@ def _good64_generator(config: WGANGPConfig) -> keras.Model:
     for factor in (8, 4, 2, 1):
         x = _residual_block(x, factor * config.base_width, norm, "up", first_bias=False)
     x = _activated(x, norm)
-    return keras.Model(latents, _images(_conv(config.channels, relu=False)(x), "tanh"), name="generator")
+    return keras.Model(latents, _images(_conv(config.channels)(x), "tanh"), name="generator")
 
 
 def _good64_critic(config: WGANGPConfig) -> keras.Model:
     """Images (batch, height, width, channels) in [-1, 1] -> scores (batch, 1)."""
     images = keras.Input((*height_width(config.image_size), config.channels), name="images")
-    x = _conv(config.base_width, relu=False)(images)
+    x = _conv(config.base_width, gain=1)(images)
     for factor in (2, 4, 8, 8):
         x = _residual_block(x, factor * config.base_width, _layer_norm, "down", first_bias=False)
     return keras.Model(images, _score(layers.Flatten()(x)), name="discriminator")
@@ -281,7 +288,7 @@ def _mnist_generator(config: WGANGPConfig) -> keras.Model:
     x = _up_conv(2 * config.base_width)(layers.ReLU()(x))
     x = layers.Cropping2D(((0, 1), (0, 1)))(layers.ReLU()(x))  # 8x8 -> 7x7, a quarter of 28x28
     x = layers.ReLU()(_up_conv(config.base_width)(x))
-    x = _up_conv(config.channels, relu=False)(x)
+    x = _up_conv(config.channels)(x)
     return keras.Model(latents, _images(x, "sigmoid"), name="generator")
 
 
@@ -302,6 +309,35 @@ _BUILDERS = {
 
 # -------------------------------------------------------------------- their parts
 
+
+@keras.saving.register_keras_serializable("tf_gan_zoo")
+class StridedGlorotUniform(keras.initializers.VarianceScaling):
+    """Uniform with variance 2 gain / (fan_in + fan_out), for strided layers, too.
+
+    A pixel of a strided layer's larger map meets only 1 / strides^2 of the kernel, so one fan is divided by
+    that: fan_out of a convolution, fan_in of a transposed one. Either belongs to the kernel's last axis.
+
+    Args:
+        gain: 2 in place of He's rule, 1 for Glorot's.
+        strides: of the layer.
+        seed: see `keras.initializers.VarianceScaling`.
+    """
+
+    def __init__(self, gain: float = 1, strides: int = 1, seed: Any = None) -> None:
+        super().__init__(scale=gain, mode="fan_avg", distribution="uniform", seed=seed)
+        self.gain, self.strides = gain, strides
+
+    def __call__(self, shape: Sequence[int], dtype: Any = None) -> tf.Tensor:
+        *window, first, last = shape
+        fans = math.prod(window) * (first + last / self.strides**2)
+        limit = math.sqrt(3.0 * 2.0 * self.gain / fans)
+        return keras.random.uniform(shape, -limit, limit, dtype=dtype, seed=self.seed)
+
+    def get_config(self) -> dict[str, Any]:
+        seed = super().get_config()["seed"]
+        return {"gain": self.gain, "strides": self.strides, "seed": seed}
+
+
 Norm = Callable[[], layers.Layer]
 
 
@@ -321,9 +357,9 @@ def _residual_block(
 def _shortcut(x: keras.KerasTensor, filters: int, resample: str | None) -> keras.KerasTensor:
     # A 1x1 convolution commutes with nearest upsampling and mean pooling: do it on the smaller picture.
     if resample == "up":
-        return layers.UpSampling2D(2)(_conv(filters, 1, relu=False)(x))
+        return layers.UpSampling2D(2)(_conv(filters, 1, gain=1)(x))
     if resample == "down":
-        return _conv(filters, 1, relu=False)(layers.AveragePooling2D(2)(x))
+        return _conv(filters, 1, gain=1)(layers.AveragePooling2D(2)(x))
     return x
 
 
@@ -342,18 +378,17 @@ def _activated(x: keras.KerasTensor, norm: Norm | None) -> keras.KerasTensor:
 
 
 def _conv(
-    filters: int, kernel_size: int = 3, strides: int = 1, relu: bool = True, use_bias: bool = True
+    filters: int, kernel_size: int = 3, strides: int = 1, gain: float = 2, use_bias: bool = True
 ) -> layers.Layer:
-    """A convolution with He's initial weights, or Glorot's if no ReLU belongs to it."""
+    """A convolution; `gain` 1 stands for he_init=False in the released code."""
     return layers.Conv2D(
         filters, kernel_size, strides, "same", use_bias=use_bias,
-        kernel_initializer="he_uniform" if relu else "glorot_uniform",
+        kernel_initializer=StridedGlorotUniform(gain, strides),
     )  # fmt: skip
 
 
-def _up_conv(filters: int, relu: bool = True) -> layers.Layer:
-    initializer = "he_uniform" if relu else "glorot_uniform"
-    return layers.Conv2DTranspose(filters, 5, 2, "same", kernel_initializer=initializer)
+def _up_conv(filters: int) -> layers.Layer:
+    return layers.Conv2DTranspose(filters, 5, 2, "same", kernel_initializer=StridedGlorotUniform(2, 2))
 
 
 def _batch_norm(config: WGANGPConfig) -> layers.Layer:
