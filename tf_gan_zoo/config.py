@@ -31,8 +31,10 @@ NonNegativeFloat = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 #: A decay rate, a moment of Adam or a dropout rate, which 1 would stop or empty.
 Decay = Annotated[float, Field(ge=0, lt=1)]
+#: How often a network halves its images: sides have at most 31 bits.
+Halvings = Annotated[int, Field(gt=0, le=31)]
 __all__ = [
-    "Channels", "Config", "ConfigError", "Decay", "Fraction", "ImageSize", "NonNegativeFloat",
+    "Channels", "Config", "ConfigError", "Decay", "Fraction", "Halvings", "ImageSize", "NonNegativeFloat",
     "NonNegativeInt", "PositiveFloat", "PositiveInt", "check_recipe_name", "closest", "height_width",
     "is_recipe_name", "load_yaml", "parse_settings", "read_yaml", "shortened",
 ]  # fmt: skip

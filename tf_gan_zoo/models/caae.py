@@ -41,6 +41,7 @@ from tf_gan_zoo.config import (
     Config,
     ConfigError,
     Decay,
+    Halvings,
     ImageSize,
     NonNegativeFloat,
     PositiveFloat,
@@ -85,7 +86,7 @@ class CAAEConfig(Config):
     channels: Channels = 3
     latent_size: PositiveInt = 50
     latent_distribution: Literal["uniform"] = "uniform"
-    num_halvings: PositiveInt = 5
+    num_halvings: Halvings = 5
     width: PositiveInt = 64
     generator_width: PositiveInt = 1024
     image_discriminator_width: PositiveInt = 16

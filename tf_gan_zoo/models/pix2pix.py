@@ -34,6 +34,7 @@ from tf_gan_zoo.config import (
     Config,
     ConfigError,
     Decay,
+    Halvings,
     ImageSize,
     NonNegativeFloat,
     PositiveFloat,
@@ -87,7 +88,7 @@ class Pix2PixConfig(Config):
     batch_size: PositiveInt = 1
     epochs: PositiveInt = 200
     image_size: ImageSize = 256
-    max_depth: PositiveInt = 8
+    max_depth: Halvings = 8
     input_channels: PositiveInt = 3
     channels: PositiveInt = 3
     width: PositiveInt = 64

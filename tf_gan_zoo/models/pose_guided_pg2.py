@@ -47,6 +47,7 @@ from tf_gan_zoo.config import (
     Config,
     ConfigError,
     Decay,
+    Halvings,
     ImageSize,
     NonNegativeFloat,
     NonNegativeInt,
@@ -92,7 +93,7 @@ class PoseGuidedPG2Config(Config):
     steps_per_epoch: PositiveInt | None = 1000
     image_size: ImageSize = (128, 64)
     width: PositiveInt = 128
-    num_blocks: PositiveInt = 5
+    num_blocks: Halvings = 5
     code_size: PositiveInt = 64
     discriminator_widths: tuple[PositiveInt, ...] = (64, 128, 256, 512)
     full_skip: bool = False
