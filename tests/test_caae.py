@@ -38,6 +38,34 @@ def test_networks_of_code_and_paper(num_halvings, encoder, generator):
     assert counts == [encoder, generator]
 
 
+def test_kernels_are_those_of_the_released_code():
+    """Inputs, outputs and strides in the order of its layers, without the gender and repeated labels."""
+    config, doubled = CAAEConfig(), [64, 128, 256, 512, 1024]
+    networks = [caae.build_encoder(config), caae.build_generator(config), caae.build_discriminator(config)]
+    found = [[kernel_of(x) for x in network.layers if hasattr(x, "kernel")] for network in networks]
+    halved = [1024, 512, 256, 128, 64, 32]
+    assert found == [
+        [*((*pair, 2) for pair in zip([3, *doubled], doubled)), (4 * 4 * 1024, 50)],
+        [(60, 4 * 4 * 1024), *((*pair, 2) for pair in zip(halved, halved[1:])), (32, 16, 1), (16, 3, 1)],
+        [(3, 16, 2), (16 + 10, 32, 2), (32, 64, 2), (64, 128, 2), (8 * 8 * 128, 1024), (1024, 1)],
+    ]
+    convolutions = [x for network in networks for x in network.layers if hasattr(x, "strides")]
+    assert {x.kernel_size for x in convolutions} == {(5, 5)}
+    latent = caae.build_latent_discriminator(config)
+    norms = [[x for x in net.layers if "BatchNorm" in type(x).__name__] for net in (*networks, latent)]
+    assert [len(some) for some in norms] == [0, 0, 4, 3]
+    assert {(x.scale, x.epsilon) for some in norms for x in some} == {(False, 1e-3)}
+
+
+def kernel_of(layer):
+    """(inputs, outputs) of a dense layer, and the stride of a convolution."""
+    if not hasattr(layer, "strides"):
+        return tuple(layer.kernel.shape)
+    shape = layer.kernel.shape[2:]
+    transposed = type(layer).__name__ == "Conv2DTranspose"
+    return (*(shape[::-1] if transposed else shape), layer.strides[0])
+
+
 def test_objective_against_numpy(model):
     batch = {name: tf.constant(value) for name, value in make_fields(model, 4).items()}
     drawn = np.random.default_rng(1).uniform(-1, 1, (4, 4)).astype("float32")

@@ -1,5 +1,6 @@
 """DR-GAN's claims: objectives by hand, fused features, features that know people and not poses; its data."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -49,6 +50,21 @@ def test_feature_is_the_mean_of_the_last_map_without_activation():
     assert features.min() < 0 < features.max()
     sizes = [layer.filters for layer in encoder.layers if hasattr(layer, "filters")]
     assert sizes == [48, 32, 64, 64, 40, 80]  # a quarter of table 1
+
+
+def test_confidence_is_of_a_normalized_convolution_of_the_last_map_but_one(multi):
+    encoder, images = multi.encoder, make_fields(multi, 2)["images"][:, 0]
+    norm = next(x for x in encoder.layers if "BatchNorm" in type(x).__name__ and x.output.shape[-1] == 1)
+    convolution = norm.input._keras_history.operation
+    assert convolution.kernel_size == (3, 3)
+    last = encoder.get_layer("features").input._keras_history.operation.input._keras_history.operation
+    assert convolution.input is last.input
+    weights = norm.get_weights()
+    weights[1][:], weights[2][:] = 0.5, 0.2  # offset and moving mean
+    norm.set_weights(weights)
+    maps = keras.Model(encoder.input, convolution.output)(images).numpy()
+    mean = ((maps - 0.2) / np.sqrt(1 + 1e-5) + 0.5).mean(axis=(1, 2))
+    np.testing.assert_allclose(encoder(images)[1], 1 / (1 + np.exp(-mean)), rtol=1e-5)
 
 
 def test_objective_by_class_against_numpy(single):

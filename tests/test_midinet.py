@@ -62,6 +62,23 @@ def test_the_previous_bar_enters_where_the_paper_says():
     assert channels[3] == [128 + 13 + 16] * 4
 
 
+def test_kernels_and_norms_are_those_of_the_released_code():
+    """Of its table: convolutions as (time, pitches, inputs, outputs), transposed ones the other way round."""
+    config = MidiNetConfig()
+    networks = midinet.build_generator(config), midinet.build_discriminator(config)
+    kernels = [sorted(tuple(x.kernel.shape) for x in n.layers if hasattr(x, "kernel")) for n in networks]
+    assert kernels[0] == sorted([
+        (1, 128, 1, 16), *[(2, 1, 16, 16)] * 3,  # conditioner
+        (100 + 13, 1024), (1024 + 13, 256), *[(2, 1, 128, 128 + 13 + 16)] * 3, (1, 128, 1, 128 + 13 + 16),
+    ])  # fmt: skip
+    assert kernels[1] == sorted([  # the first has a width of 128 pitches, which are channels here
+        (2, 1, 128 * 14, 14), (4, 1, 14 + 13, 77), (3 * 77 + 13, 1024), (1024 + 13, 1)
+    ])  # fmt: skip
+    norms = [[x for x in n.layers if "BatchNormalization" in type(x).__name__] for n in networks]
+    assert [len(some) for some in norms] == [2 + 3 + 4, 2]
+    assert {(x.momentum, x.epsilon) for some in norms for x in some} == {(0.9, 1e-5)}
+
+
 def test_the_discriminator_may_see_the_previous_bar():
     model = tiny("midinet", judge_previous=True)
     assert set(model.discriminator.input) == {"bars", "previous_bars", "chords"}

@@ -9,16 +9,21 @@ evenly, so that neighbouring codes are faces, too, and leaves no room in them fo
 pictures look real, and as old as their label. To age a face, encode it and decode it with another label.
 
 Reference: Z. Zhang, Y. Song, H. Qi, "Age Progression/Regression by Conditional Adversarial Autoencoder",
-CVPR 2017, arXiv:1702.08423, equation 6, with non-saturating losses of E and G. Networks follow the authors'
-released code, which has one more halving (five for 128x128) than the paper: `num_halvings=4`. Ages:
+CVPR 2017, arXiv:1702.08423, equation 6, with non-saturating losses of E and G. Kernels, first weights and
+bins of ages are those of the authors' released code (github.com/ZZUTK/Face-Aging-CAAE), which has one more
+halving (five for 128x128) than the paper: `num_halvings=4`. Ages:
 
     0-5, 6-10, 11-15, 16-20, 21-30, 31-40, 41-50, 51-60, 61-70, 71 and more years
 
 The released demo weighs its losses quite differently, almost an autoencoder alone: `reconstruction="l1",
-reconstruction_weight=1, image_weight=1e-4, latent_weight=0, tv_weight=0`. As in the paper, faces are
-conditioned on age alone; the released code adds the gender, and repeats the label.
+reconstruction_weight=1, image_weight=1e-4, latent_weight=0, tv_weight=0`; its last state has no adversarial
+term in the loss of E and G at all. As in the paper, faces are conditioned on age alone.
 
-Choices: both reconstruction and TV are means over pixels; TV is the mean squared difference of neighbours.
+Choices: both reconstruction and TV are means over pixels; TV is the mean squared difference of neighbors.
+
+Departures from that code: it adds the gender and repeats the label, so G's dense layer has 150 inputs there
+and 60 here; in its last state the kernels of E and D_img are divided by their spectral norm; the moving
+averages of its batch norm take 0.999 of their last value, ours 0.9.
 """
 
 from __future__ import annotations
@@ -61,7 +66,7 @@ NUM_AGES = 10
 
 @dataclass(frozen=True, kw_only=True)
 class CAAEConfig(Config):
-    """The released code's networks with the paper's objective.
+    """The released code's sizes with the paper's objective.
 
     Attributes:
         latent_size: numbers in a code.
@@ -428,7 +433,7 @@ def _dense(units: int, config: CAAEConfig) -> layers.Layer:
 
 
 def _norm(config: CAAEConfig) -> layers.Layer:
-    """Without a scale, as in the released code."""
+    """Without a scale and with TensorFlow 1's epsilon, as in the released code."""
     return layers.BatchNormalization(
         momentum=0.9, epsilon=1e-3, scale=False, synchronized=config.sync_batch_norm
     )

@@ -30,9 +30,10 @@ that it mentions for the NYU data is not in it.
 Choices: samples are drawn from a normal distribution with the mean and deviation that each number of z had in
 the first phase, as codes with noise of 0.05 are far from a standard normal one.
 
-Departures: one batch size, 200, where "depth" has 100, so its 1,001 epochs are half as many steps here; Adam
-goes on from one phase to the next; all that D or G gets in a step is one batch, where the code normalizes
-real, rendered and mixed depth maps apart: poses are then estimated with the statistics of training.
+Departures: one batch size, 200, where "depth" has 100, so its 1,001 epochs are half as many steps here; the
+autoencoder's rate falls with every step, not every epoch; Adam goes on from one phase to the next; in "link"
+the heads' update takes the depth maps of A's; all that D or G gets in a step is one batch, where the code
+normalizes real, rendered and mixed depth maps apart, so that poses are estimated with training's statistics.
 """
 
 from __future__ import annotations

@@ -20,8 +20,9 @@ generators, as in the released code. `code_size=100` squeezes pictures through o
 where it relates the angles of cars, chairs and faces.
 
 Reference: T. Kim, M. Cha, H. Kim, J. K. Lee, J. Kim, "Learning to Discover Cross-Domain Relations with
-Generative Adversarial Networks", ICML 2017, arXiv:1703.05192. Layers and updates follow the authors' code;
-batch size and weight decay are the paper's (the code: 64 to 500, and 1e-5).
+Generative Adversarial Networks", ICML 2017, arXiv:1703.05192. Layers, first weights, updates and the terms
+of "released_code" are those of the authors' code (github.com/SKTBrain/DiscoGAN, image_translation.py); batch
+size and weight decay are the paper's (the code: 64, in its script 500; 1e-5).
 
 Departures: the three iterations are one training step, so one `step` counts three of them; gains of batch
 normalisation begin at 1 (at random in PyTorch at that time); edges are not thickened before they are reduced.

@@ -18,10 +18,10 @@ Reference: L. Tran, X. Yin, X. Liu, "Disentangled Representation Learning GAN fo
 Recognition", CVPR 2017; "Representation Learning by Rotating Your Faces", PAMI 2018, arXiv:1705.11136
 (`real_fake="logit"`). Defaults are the setting for Multi-PIE: 200 people, 9 yaws.
 
-Choices: the weight w comes from a convolution of its own on the last map but one, normalised and averaged, as
-in a co-author's later code; the dense layer has no activation; `generator_updates` is how often G is updated
-per update of D: the paper goes from 1 to 4 once D is strong, that code takes 2. The terms of the n + 1 faces
-are averaged, which Adam does not tell from their sum.
+Choices: the weight w is the sigmoid of the mean of a normalized 3x3 convolution of the last map but one, as
+in a co-author's later code (github.com/tranluan/DR-GAN); the dense layer has no activation;
+`generator_updates` is how often G is updated per update of D: the paper goes from 1 to 4 once D is strong,
+that code takes 2. The terms of the n + 1 faces are averaged, which Adam does not tell from their sum.
 
 Departures: a multi-image model starts from random weights, the paper's from a trained single-image one; there
 is an optional `reconstruction_weight`, by default 0 as in the paper: see the config.

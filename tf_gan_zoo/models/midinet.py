@@ -17,11 +17,12 @@ Symbolic-domain Music Generation", ISMIR 2017, arXiv:1703.10847. Its three model
                    lambdas 0.01 and 0.1
     3  "creative"  chords; x' at every layer of G; the rest as in model 2
 
-Networks and the halves in front of the lambdas follow the authors' released code, a slight variation of
-model 3 (second dense layer of 256 units where the paper has 512); filters and lambdas of model 1 are the
-paper's. Both updates of G use the latents of D's update, as there.
+Kernels, norms and the halves in front of the lambdas are those of the authors' released code
+(github.com/RichardYang40148/MidiNet, v1), a slight variation of model 3 (second dense layer of 256 units
+where the paper has 512); filters and lambdas of model 1 are the paper's, and so is the rate. Both updates of
+G use the latents of D's update, as there.
 
-Departure: samples are made with the moving statistics of batch normalisation, as a melody is made one bar at
+Departure: samples are made with the moving statistics of batch normalization, as a melody is made one bar at
 a time; the released code takes those of a batch of melodies.
 """
 

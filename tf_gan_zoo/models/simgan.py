@@ -18,11 +18,12 @@ Reference: A. Shrivastava, T. Pfister, O. Tuzel, J. Susskind, W. Wang, R. Webb, 
 Unsupervised Images through Adversarial Training", CVPR 2017, arXiv:1612.07828, section 2, algorithm 1 and
 the appendix's tables.
 
-Choices where the paper is silent: lambda = 0.5, a history of 50 batches and batches of 512, as in the
-TensorFlow implementation by carpedm20; R ends with tanh; the hand's residual blocks have 3x3 kernels. K_g is
-2 (the text says that R is updated twice for each update of D) where the final version states 50 for gaze:
-`refiner_updates=50`. Updates before the adversarial phase use the first batch of each step. Departure: the
-history begins empty, and until it is full D sees new pictures alone.
+Choices where the paper is silent: lambda = 0.5, a history of 50 batches, batches of 512 and a tanh at the end
+of R are those of the TensorFlow implementation by carpedm20 (its reg_scale 0.5, buffer_size 25,600,
+batch_size 512); the hand's residual blocks have 3x3 kernels. K_g is 2 (the text says that R is updated twice
+for each update of D) where the final version states 50 for gaze: `refiner_updates=50`. Updates before the
+adversarial phase use the first batch of each step. Departure: the history begins empty, and until it is full
+D sees new pictures alone.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ Network", CVPR 2017, arXiv:1609.04802. Equations below are numbered as in its fi
 
 Choices where the paper is silent: PReLU has one slope per channel that starts at 0.25; D(G(y)) enters the
 loss as its mean over the batch, not its sum; squared differences are means over channels, too; low
-resolution comes from an antialiased bicubic kernel, as in the authors' test pictures. Departures: D
+resolution comes from an antialiased bicubic kernel, how the paper's "bicubic kernel" is read. Departures: D
 and G use the same batch and the same generator outputs; "srgan_v1" has the loss and the 15 blocks of
 arXiv's first version, but pixel shuffle instead of its transposed convolutions.
 """
