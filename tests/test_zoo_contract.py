@@ -381,3 +381,27 @@ def example_inputs(model, endpoint, count):
     pictures = [tensor for tensor in endpoint.network.inputs if tensor.name in endpoint.pictures]
     sizes = {tensor.name: tuple(side or 16 for side in tensor.shape[1:3]) for tensor in pictures}
     return {n: np.asarray(v) for n, v in model.example_inputs(endpoint, count, sizes, seed=3).items()}
+
+
+# Those with averages, with several networks per player, with growing ones, with weights of their own.
+_REPLACED = ("dcgan", "cyclegan", "improved_gan", "ppgn", "progan", "sngan", "vae")
+
+
+@pytest.mark.parametrize("name", [
+    pytest.param(name, marks=[pytest.mark.slow] * (name not in _REPLACED)) for name in MODELS
+])  # fmt: skip
+def test_replaced_networks_are_the_players_own_and_saved_whole(name, tmp_path):
+    model = tiny(name)
+    names = {n: network.output_names[0] for n, network in model.networks.items()}
+    copies = {n: keras.models.clone_model(network) for n, network in model.networks.items()}
+    for network, copy in copies.items():  # of other initial weights
+        copy.layers[0].name = copy.inputs[0].name = "any"
+        setattr(model, network, copy)
+    assert dict(model.networks) == copies
+    known = {id(v) for player in model.players for v in model.player_optimizer(player)._trainable_variables}
+    assert known == {id(v) for player in model.players for v in model.player_variables(player)}
+    model.save(tmp_path / "model.keras")
+    loaded = zoo.load(tmp_path / "model.keras")
+    assert difference(snapshot(model), snapshot(loaded)) == 0.0
+    for networks in (model.networks, loaded.networks):
+        assert {n: network.output_names[0] for n, network in networks.items()} == names

@@ -9,6 +9,7 @@ stateless random draws, input checks, phases, and saving that keeps every optimi
 from __future__ import annotations
 
 import functools
+import json
 import warnings
 from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
@@ -19,12 +20,15 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tf_gan_zoo import fitting, player_optimizers, random
+from tf_gan_zoo import fitting, player_optimizers, random, replacing
 from tf_gan_zoo.accumulation import GradientAccumulator, apply_if
 from tf_gan_zoo.batch_spec import BatchSpec
-from tf_gan_zoo.config import Config, ImageSize
+from tf_gan_zoo.config import Config, ImageSize, closest
 from tf_gan_zoo.endpoints import Endpoint, ServingFunction, smooth_pictures
 from tf_gan_zoo.metrics import tasks
+
+#: Where a weights file of Keras keeps the architectures of replaced networks.
+_REPLACED = "replaced_networks"
 
 
 class NamedBatch(dict[str, tf.Tensor]):
@@ -62,16 +66,15 @@ class GAN(keras.Model):
             ema = {f"{n}_ema": _frozen_copy(networks[n], f"{n}_ema") for n in self.ema_decays}
             self.build_state(self.config)
         self._network_names, self._ema_names = tuple(networks), tuple(ema)
+        object.__setattr__(self, "stock_architectures", {})  # past Keras, which would track it
         for attribute, network in {**networks, **ema}.items():
             setattr(self, attribute, network)
         if self.config.accumulation_steps > 1:
             for player in self.players:
-                sums = GradientAccumulator(self.player_variables(player), self.config.accumulation_steps)
-                setattr(self, f"{player}_accumulator", sums)
+                setattr(self, f"{player}_accumulator", self._new_accumulator(player))
         for scalar in self.log_names:
             setattr(self, f"{scalar}_tracker", keras.metrics.Mean(name=scalar))
         self.phase = self.phases[0][0]
-        self._inference = tf.function(self._infer, reduce_retracing=True, autograph=False)
         self.built = True
 
     # ---------------------------------------------------------------- what a subclass writes
@@ -154,6 +157,83 @@ class GAN(keras.Model):
         """The averaged copies, named NETWORK_ema (read-only)."""
         return MappingProxyType({name: getattr(self, name) for name in self._ema_names})
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Assigning one of `networks` replaces it, as `replace_network` does."""
+        present = vars(self)
+        if name in present and name in present.get("_network_names", ()):
+            self.replace_network(name, value)
+        elif name in present and name in present.get("_ema_names", ()):
+            raise AttributeError(f"{name} follows {name.removesuffix('_ema')}: replace that network.")
+        else:
+            super().__setattr__(name, value)
+
+    def replace_network(self, name: str, network: keras.Model) -> None:
+        """Puts another network in the place of one of `networks`, e.g. `model.generator = mine`.
+
+        Its averaged copy, if the model keeps one, begins as a copy of it. In a compiled model the players
+        that it belongs to get new optimizers with the settings of the old ones; those start at update 0, so
+        replace networks before training. `save` keeps the network whole. Networks made of layers that are
+        not registered with Keras come back with `tf_gan_zoo.load(path, custom_objects=...)`.
+
+        Args:
+            name: one of `networks`.
+            network: a built Functional or Sequential model with the inputs and outputs of the old one, whose
+                names it gets. A Sequential model becomes a Functional of the same layers.
+
+        Raises:
+            ValueError: if there is no such network, for other inputs or outputs (naming both shapes), or
+                variables that another network has, too.
+            TypeError: for anything else than a built Functional or Sequential model.
+        """
+        if name not in self._network_names:
+            near, known = closest(name, self._network_names), ", ".join(self._network_names)
+            raise ValueError(f"no network named {name!r}.{near} Networks: {known}.")
+        old = getattr(self, name)
+        if network is old:
+            return
+        others = {n: other for n, other in self.networks.items() if n != name}
+        network = replacing.fitted(network, old, name, others)
+        self.stock_architectures.setdefault(name, replacing.describe(old))
+        self._exchange(name, network)
+        if f"{name}_ema" in self._ema_names:
+            self._exchange(f"{name}_ema", _frozen_copy(network, f"{name}_ema"))
+        self._forget_functions()
+        for player in [p for p, names in self.players.items() if name in names]:
+            self._begin_anew(player)
+        self.after_replacement(name)
+
+    def after_replacement(self, name: str) -> None:
+        """Called after a network was replaced, to renew what a subclass has made of its variables."""
+
+    def _exchange(self, attribute: str, layer: keras.layers.Layer) -> None:
+        """Another layer under a known attribute, at the place of the old one among the model's layers."""
+        self._tracker.replace_tracked_value("layers", getattr(self, attribute), layer)
+        object.__setattr__(self, attribute, layer)
+
+    def _forget_functions(self) -> None:
+        """Compiled functions and composed networks hold the networks that they were made of."""
+        self.train_function = self.test_function = self.predict_function = None
+        vars(self).pop("origin", None)  # of published weights
+        for cls in type(self).__mro__:
+            for name, value in vars(cls).items():
+                if isinstance(value, functools.cached_property):
+                    vars(self).pop(name, None)
+
+    def _begin_anew(self, player: str) -> None:
+        """Sums and moments for the variables that a player has now."""
+        if self.config.accumulation_steps > 1:
+            self._exchange(f"{player}_accumulator", self._new_accumulator(player))
+        optimizer = getattr(self, f"{player}_optimizer", None)
+        if optimizer is None:
+            return
+        if done := int(optimizer.iterations.numpy()):
+            warnings.warn(
+                f"the optimizer of player {player!r} begins anew after {done} updates, and so does its "
+                "learning-rate schedule.", stacklevel=4,
+            )  # fmt: skip
+        with self.distribute_strategy.scope():
+            self._set_optimizer(player, player_optimizers.copied(optimizer))
+
     def public_network(self) -> keras.Model:
         """The network users get pictures from: its averaged copy where the paper keeps one."""
         averaged = f"{self.public_name}_ema"
@@ -163,6 +243,9 @@ class GAN(keras.Model):
         """The trainable variables of one player, those of its networks only."""
         names = self.players[player]
         return [v for name in names for v in getattr(self, name).trainable_variables]
+
+    def _new_accumulator(self, player: str) -> GradientAccumulator:
+        return GradientAccumulator(self.player_variables(player), self.config.accumulation_steps)
 
     def updated_variables(self, player: str) -> list[keras.Variable]:
         """Those of `player_variables` that take part in the current phase: all, unless a network grows."""
@@ -533,38 +616,76 @@ class GAN(keras.Model):
             parts.append(self._inference(part, network))
         return tf.nest.map_structure(lambda *v: np.concatenate(v).astype("float32"), *parts)
 
+    @functools.cached_property
+    def _inference(self) -> Any:
+        return tf.function(self._infer, reduce_retracing=True, autograph=False)
+
     def _infer(self, inputs: Any, network: str | None) -> Any:
         return (getattr(self, network) if network else self.call)(inputs, training=False)
 
     # ---------------------------------------------------------------- saving
 
     def get_config(self) -> dict[str, Any]:
+        """The config, what is frozen, and replaced networks whole.
+
+        Raises:
+            ValueError: if a replaced network holds code that `load` would refuse.
+        """
         frozen = [
             (name, index)
             for name, network in self.networks.items()
             for index, layer in enumerate(network.layers)
-            if layer.weights and not layer.trainable
+            if layer.weights and not layer.trainable and name not in self.stock_architectures
         ]
-        return {"config": self.config.to_dict(), "name": self.name, "frozen": frozen}
+        config = {"config": self.config.to_dict(), "name": self.name, "frozen": frozen}
+        replaced = {name: self.networks[name] for name in self.stock_architectures}
+        for name, network in replaced.items():
+            replacing.check_savable(network, name)
+        networks = {name: keras.saving.serialize_keras_object(n) for name, n in replaced.items()}
+        return {**config, **({"networks": networks} if networks else {})}
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], custom_objects: Any = None) -> GAN:
         model = cls(cls.config_cls.from_dict(config["config"]), name=config["name"])
+        for name, network in config.get("networks", {}).items():
+            model.replace_network(name, keras.saving.deserialize_keras_object(network, custom_objects))
         for name, index in config.get("frozen", ()):
             model.networks[name].layers[index].trainable = False
         return model
 
+    @property
+    def replaced_architectures(self) -> dict[str, list[str]]:
+        """Name -> description of each network that was replaced, by which weights are known to fit it."""
+        return {name: replacing.describe(self.networks[name]) for name in self.stock_architectures}
+
+    def check_architectures(self, replaced: Mapping[str, list[str]]) -> None:
+        """Checks that weights fit, where networks were replaced in this model or in theirs.
+
+        Args:
+            replaced: the `replaced_architectures` of the model that the weights come from.
+
+        Raises:
+            WeightsError: for networks of another architecture, naming the first difference.
+        """
+        replacing.check_same(self.stock_architectures, self.networks, replaced)
+
     def save_own_variables(self, store: Any) -> None:
-        """Adds what Keras leaves out: the states of seed generators (stock dropout, user layers)."""
+        """Adds what Keras leaves out: states of seed generators (stock dropout, user layers), and which
+        architecture replaced networks have."""
         super().save_own_variables(store)
         for index, state in enumerate(self._seed_states()):
             store[f"seed_{index}"] = np.asarray(state)
+        if replaced := self.replaced_architectures:
+            store[_REPLACED] = np.frombuffer(json.dumps(replaced).encode(), np.uint8)
 
     def load_own_variables(self, store: Any) -> None:
+        names = list(store.keys())
+        self.check_architectures(json.loads(bytes(store[_REPLACED])) if _REPLACED in names else {})
         for index, state in enumerate(self._seed_states()):
-            if f"seed_{index}" in store:
+            if f"seed_{index}" in names:
                 state.assign(store[f"seed_{index}"])
-        super().load_own_variables({k: store[k] for k in list(store.keys()) if not k.startswith("seed_")})
+        own = [n for n in names if not n.startswith("seed_") and n != _REPLACED]
+        super().load_own_variables({name: store[name] for name in own})
         self.set_phase_at(int(self.step.numpy()))
 
     def _seed_states(self) -> list[keras.Variable]:
@@ -695,7 +816,10 @@ def _with_named_fields(step: Any) -> Any:
 
 def _frozen_copy(network: keras.Model, name: str) -> keras.Model:
     """A clone with the same weights under another name that no optimizer updates."""
-    copy = type(network).from_config({**network.get_config(), "name": name})
+    kinds = {type(layer) for layer in network._flatten_layers()}
+    own = {kind.__name__: kind for kind in kinds if not kind.__module__.startswith("keras.")}
+    with keras.saving.custom_object_scope(own):  # of layers that are not registered
+        copy = type(network).from_config({**network.get_config(), "name": name})
     copy.set_weights(network.get_weights())
     copy.trainable = False
     return copy

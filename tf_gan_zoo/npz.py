@@ -20,9 +20,9 @@ import numpy as np
 
 from tf_gan_zoo.fetch import WeightsError
 
-CONFIG = "config.json"
-_NAME = re.compile(r"(config\.json|[A-Za-z_]\w*(/\w+){1,2})\.npy")
-_MAX_CONFIG, _MAX_HEADER, _MAX_MEMBERS = 1 << 16, 1 << 10, 100_000
+CONFIG, NETWORKS = "config.json", "networks.json"
+_NAME = re.compile(r"((?:config|networks)\.json|[A-Za-z_]\w*(/\w+){1,2})\.npy")
+_MAX_CONFIG, _MAX_NETWORKS, _MAX_HEADER, _MAX_MEMBERS = 1 << 16, 1 << 20, 1 << 10, 100_000
 
 
 class Reader:
@@ -30,13 +30,13 @@ class Reader:
 
     Attributes:
         path: the archive.
-        names: names of the arrays in it, the config excluded.
+        names: names of the arrays in it, without its texts.
     """
 
     def __init__(self, path: Path, archive: zipfile.ZipFile) -> None:
         self.path, self._archive = path, archive
         self._members = {item.filename.removesuffix(".npy"): item for item in _members(path, archive)}
-        self.names = [name for name in self._members if name != CONFIG]
+        self.names = [name for name in self._members if name not in (CONFIG, NETWORKS)]
 
     def config(self) -> dict[str, Any]:
         """The config of the model that the weights are for.
@@ -44,14 +44,29 @@ class Reader:
         Raises:
             WeightsError: if there is none.
         """
-        item = self._members.get(CONFIG)
-        if item is None or item.file_size > _MAX_CONFIG:
-            raise WeightsError(f"{self.path} is not a weights file of the zoo: it holds no config.")
+        return self._mapping(CONFIG, "config", _MAX_CONFIG)
+
+    def networks(self) -> dict[str, list[str]]:
+        """Architectures of the networks that the model had replaced; empty if it had none.
+
+        Raises:
+            WeightsError: if they are anything else.
+        """
+        found = self._mapping(NETWORKS, "networks", _MAX_NETWORKS) if NETWORKS in self._members else {}
+        if not all(isinstance(v, list) and all(isinstance(x, str) for x in v) for v in found.values()):
+            raise WeightsError(f"{self.path} is not a weights file of the zoo: its networks are no lists.")
+        return found
+
+    def _mapping(self, name: str, what: str, limit: int) -> dict[str, Any]:
+        """A JSON text that is stored as bytes."""
+        item = self._members.get(name)
+        if item is None or item.file_size > limit:
+            raise WeightsError(f"{self.path} is not a weights file of the zoo: it holds no {what}.")
         with self._archive.open(item) as file:
             shape, dtype = _header(file)
-            values = json.loads(file.read(_MAX_CONFIG)) if dtype == np.uint8 and len(shape) == 1 else None
+            values = json.loads(file.read(limit)) if dtype == np.uint8 and len(shape) == 1 else None
         if not isinstance(values, dict):
-            raise WeightsError(f"{self.path} is not a weights file of the zoo: its config is no mapping.")
+            raise WeightsError(f"{self.path} is not a weights file of the zoo: its {what} is no mapping.")
         return values
 
     def shape(self, name: str) -> tuple[int, ...] | None:

@@ -83,8 +83,11 @@ def save(model: GAN, path: str | Path, *, optimizers: bool = False) -> None:
     wrong = [key for key, value in arrays.items() if not np.isfinite(value).all()]
     if wrong:
         raise WeightsError(f"{wrong[0]} does not fit into float16; are these weights of a failed run?")
-    config = np.frombuffer(json.dumps(model.config.to_dict()).encode(), np.uint8)
-    np.savez_compressed(path, **arrays, **{npz.CONFIG: config})
+    texts = {npz.CONFIG: model.config.to_dict()}
+    if replaced := model.replaced_architectures:
+        texts[npz.NETWORKS] = replaced
+    texts = {name: np.frombuffer(json.dumps(text).encode(), np.uint8) for name, text in texts.items()}
+    np.savez_compressed(path, **arrays, **texts)
 
 
 def _is_float(variable: keras.Variable) -> bool:
@@ -117,6 +120,7 @@ def _load_arrays(model: GAN, path: Path, optimizers: bool) -> None:
     wanted = _variables(model)
     with npz.opened(path) as reader:
         saved, networks = reader.config(), [n for n in reader.names if not n.startswith(_OPTIMIZER)]
+        model.check_architectures(reader.networks())
         wrong = [k for k in {*wanted, *networks} if reader.shape(k) != _shape(wanted.get(k))]
         if wrong:
             raise WeightsError(_mismatch(model, path, saved, sorted(wrong)[0]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ import tensorflow as tf
 import tf_gan_zoo.models  # noqa: F401  (registers every model)
 from tf_gan_zoo import registry
 from tf_gan_zoo.config import Config, closest, load_yaml
+from tf_gan_zoo.fetch import WeightsError
 from tf_gan_zoo.gan import GAN
 from tf_gan_zoo.registry import Paper, UnknownNameError
 
@@ -94,7 +96,10 @@ def resolve(name: str, overrides: Mapping[str, Any] | None = None) -> tuple[regi
     return spec, spec.config_cls.from_dict({**recipe, **(overrides or {})})
 
 
-def get(name: str, weights: str | Path | None = None, **overrides: Any) -> GAN:
+def get(
+    name: str, weights: str | Path | None = None, *, networks: Mapping[str, keras.Model] | None = None,
+    **overrides: Any,
+) -> GAN:  # fmt: skip
     """A compiled model, ready for `fit`.
 
     Args:
@@ -102,15 +107,20 @@ def get(name: str, weights: str | Path | None = None, **overrides: Any) -> GAN:
         weights: None for fresh weights, "pretrained" for the recipe's published ones, the path of a weights
             file, run folder or release folder, or an address (https, file, gs, hf), best with its digest:
             "https://host/file.npz#sha256=...".
+        networks: network name -> one of your own to take its place, with equal inputs and outputs; see
+            `GAN.replace_network`.
         **overrides: config fields.
 
     Raises:
         UnknownNameError: for a name that does not exist, with the closest ones.
         ConfigError: for a field that does not exist or a value of the wrong type.
         WeightsError: if the weights cannot be had, are damaged or do not fit.
+        ValueError, TypeError: for a network that does not fit.
     """
     spec, config = resolve(name, overrides)
     model = spec.cls(config)
+    for network_name, network in (networks or {}).items():
+        model.replace_network(network_name, network)
     model.compile()
     if weights is not None:
         from tf_gan_zoo import weights as weights_module
@@ -119,25 +129,43 @@ def get(name: str, weights: str | Path | None = None, **overrides: Any) -> GAN:
     return model
 
 
-def load(path: str | Path) -> GAN:
+def load(path: str | Path, *, custom_objects: Mapping[str, Any] | None = None) -> GAN:
     """A model saved with `model.save(path)`: networks, optimizers, seeds and the step.
 
     `keras.models.load_model` does the same where the zoo's models have been imported.
 
+    Args:
+        path: the file.
+        custom_objects: name -> class of layers that are not registered with Keras, where a network of one's
+            own holds some.
+
     Raises:
-        WeightsError: if the file holds Python code, which Keras's safe mode does not run.
+        WeightsError: if the file holds Python code, which Keras's safe mode does not run, or a class that is
+            neither registered nor among `custom_objects`.
     """
     try:
-        return keras.saving.load_model(path, safe_mode=True)
+        return keras.saving.load_model(path, custom_objects=custom_objects, safe_mode=True)
     except (TypeError, ValueError) as error:
-        if "lambda" not in str(error).lower():
-            raise
-        from tf_gan_zoo.fetch import WeightsError
+        if reason := _refusal(str(error)):
+            raise WeightsError(f"{path} is refused: {reason}") from None
+        raise
 
-        raise WeightsError(
-            f"{path} is refused: it holds the code of a Python lambda, which could do anything. Expected a "
-            "file that model.save(path) wrote, of a model without Lambda layers; do not use this one."
-        ) from None
+
+def _refusal(problem: str) -> str | None:
+    """Why Keras cannot make a file's objects, and what to do, where that is known."""
+    unknown = re.search(r"Could not locate class '(\w+)'", problem)
+    if unknown:
+        name = unknown[1]
+        return (
+            f"it holds a {name}, which is not known here. Import the module that registers it with "
+            f"@keras.saving.register_keras_serializable(), or pass custom_objects={{{name!r}: {name}}}."
+        )
+    if "lambda" in problem.lower():
+        return (
+            "it holds the code of a Python lambda, which could do anything. Expected a file that "
+            "model.save(path) wrote, of a model without Lambda layers; do not use this one."
+        )
+    return None
 
 
 def strategy(kind: str = "auto") -> tf.distribute.Strategy:

@@ -136,7 +136,7 @@ def initialize_from_data(network: keras.Model, inputs: tf.Tensor) -> None:
 
 @contextlib.contextmanager
 def _taking_initial_values(network: keras.Model) -> Iterator[None]:
-    layers = [layer for layer in network.layers if hasattr(layer, "_takes_initial_values")]
+    layers = [layer for layer in network._flatten_layers() if hasattr(layer, "_takes_initial_values")]
     for layer in layers:
         layer._takes_initial_values = True
     try:
@@ -147,4 +147,4 @@ def _taking_initial_values(network: keras.Model) -> Iterator[None]:
 
 
 def _layers(network: keras.Model) -> list[_WeightNorm]:
-    return [layer for layer in network.layers if isinstance(layer, _WeightNorm)]
+    return [layer for layer in network._flatten_layers() if isinstance(layer, _WeightNorm)]

@@ -329,7 +329,8 @@ class BigGAN(LabelledGAN):
             truncation: of the samples, the one that pictures shall be generated with.
             seed: of the samples.
         """
-        norms = [x for x in self.generator_ema.layers if isinstance(x, layers.BatchNormalization)]
+        found = self.generator_ema._flatten_layers()
+        norms = [x for x in found if isinstance(x, layers.BatchNormalization)]
         statistics = [v for norm in norms for v in (norm.moving_mean, norm.moving_variance)]
         num_batches = num_batches or self.config.standing_batches or 1
         count = num_batches * _STANDING_BATCH_SIZE

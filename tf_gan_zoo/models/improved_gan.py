@@ -219,6 +219,10 @@ class ImprovedGAN(AdversarialGAN):
                 setattr(self, f"{player}_history", WeightHistory(networks[player].trainable_variables))
         return networks
 
+    def after_replacement(self, name: str) -> None:
+        if f"{name}_history" in vars(self):
+            self._exchange(f"{name}_history", WeightHistory(self.player_variables(name)))
+
     @property
     def ema_decays(self) -> dict[str, float]:
         names = ("discriminator", "baseline") if self.config.train_baseline else ("discriminator",)

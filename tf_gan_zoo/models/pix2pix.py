@@ -19,6 +19,7 @@ one at a time, and with their batch size of 1 it is what training does. No learn
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -158,8 +159,9 @@ class Pix2Pix(GAN):
     def build_networks(self, config: Pix2PixConfig) -> dict[str, keras.Model]:
         return {"generator": build_generator(config), "discriminator": build_discriminator(config)}
 
-    def build_state(self, config: Pix2PixConfig) -> None:
-        self._translate_with_dropout = tf.function(
+    @functools.cached_property
+    def _translate_with_dropout(self) -> Any:
+        return tf.function(
             lambda image: self.generator(image, training=True), reduce_retracing=True, autograph=False
         )
 

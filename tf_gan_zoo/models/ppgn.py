@@ -231,9 +231,10 @@ class PPGN(LabelledGAN):
         prior = {"prior": _feature_autoencoder(config)} if config.variant == "ppgn_h" else {}
         return {**networks, "encoder": encoder, **prior}
 
-    def build_state(self, config: PPGNConfig) -> None:
-        # Past Keras, which would track and save it: compiled chains by condition network and kind.
-        object.__setattr__(self, "_compiled", {})
+    @functools.cached_property
+    def _compiled(self) -> dict[tuple, Any]:
+        """Compiled chains by condition network and kind."""
+        return {}
 
     @property
     def view(self) -> str:
