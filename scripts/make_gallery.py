@@ -253,9 +253,16 @@ def reproduce(name: str, entry: dict[str, Any], training: dict[str, Any]) -> Ite
         ", ",
         link("training record", published.PRETRAINED_DIR / entry["record"]),
         *([", ", link("evaluation record", results.path_of(name))] if results.load(name) else []),
-        f". Weights: {entry['size'] / 1e6:.1f} MB, {entry['licence']}. Data: {entry['data_licence']}.",
+        f". {predates(training)}Weights: {entry['size'] / 1e6:.1f} MB, {entry['licence']}. ",
+        f"Data: {entry['data_licence']}.",
         class_="note",
     )
+
+
+def predates(training: dict[str, Any]) -> str:
+    """What has changed in the model since, or nothing; see `publish_weights.py --predates`."""
+    reason = training.get("predates")
+    return f"These weights predate a change of the model: {reason.rstrip('.')}. " if reason else ""
 
 
 # -------------------------------------------------------------------- curves

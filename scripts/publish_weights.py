@@ -3,12 +3,17 @@
     python scripts/publish_weights.py runs/dcgan.glyphs --data-licence "..."
     python scripts/publish_weights.py runs/dcgan.glyphs --data-licence "..." --release releases/letters
     python scripts/publish_weights.py runs/dcgan.glyphs --only-history   # curves of what is published already
+    python scripts/publish_weights.py --predates "padding is now symmetric; the weights ..." dcgan.glyphs
 
 Without --release they go into this checkout: the package, docs/samples, docs/results, and the header of the
 recipe; `scripts/evaluate_zoo.py` then has to evaluate it. With --release only the release folder is written,
 which any static host or model hub can serve as it is: manifest.json, and for each run NAME.npz, NAME.json
 (record), NAME.png and its model card in README.md. A folder may hold several runs; publish them one after the
 other. Whoever sets ZOO_WEIGHTS_URL to the folder's address has its recipes.
+
+With --predates it says of published weights that the model has changed since, and why they are still right to
+ship: in the package's record, which model card and gallery show, and in the recipe's header. A reason of ""
+takes the sentence back, and so does publishing the recipe anew.
 
 Everything it writes comes from the run folder and from measurements made here on held-out examples, with the
 published float16 weights; the same measurements of the untrained network stand beside them.
@@ -41,6 +46,9 @@ _MARK = "# Trained:"
 
 def main() -> None:
     arguments = parse_arguments()
+    if arguments.predates is not None:
+        note_predates(str(arguments.run), arguments.predates)
+        return
     run = train.RunFolder(arguments.run)
     name = check_recipe_name(load_yaml(run.config)["name"])
     if arguments.only_history:
@@ -66,12 +74,13 @@ def main() -> None:
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("run", type=Path)
+    parser.add_argument("run", type=Path, help="run folder; with --predates the name of a published recipe")
     parser.add_argument("--licence", default="Apache-2.0", help="licence of the weights")
     parser.add_argument("--data-licence", default="", help="what the training data are and their licence")
     parser.add_argument("--examples", type=int, default=NUM_EXAMPLES, help="held-out examples to measure on")
     parser.add_argument("--optimizers", action="store_true", help="publish optimizers and step, too")
     parser.add_argument("--only-history", action="store_true", help="write NAME.history.json alone")
+    parser.add_argument("--predates", metavar="REASON", help="what changed in the model since")
     parser.add_argument("--release", type=Path, metavar="DIR", help="write this folder and nothing else")
     parser.add_argument(
         "--mirror", action="append", default=[], metavar="URL", dest="mirrors",
@@ -186,6 +195,29 @@ def thinned(rows: list[dict[str, Any]], names: list[str]) -> dict[str, list]:
     }
 
 
+def note_predates(name: str, reason: str, published: Path | None = None, recipes: Path | None = None) -> None:
+    """Writes into a published recipe's record and header that its weights predate a change of the model.
+
+    Args:
+        name: of the recipe.
+        reason: what has changed and why the weights are still right to ship; "" removes the note.
+        published: folder of the records; the package's.
+        recipes: folder of the YAML files; the package's.
+
+    Raises:
+        SystemExit: if the recipe has no published weights.
+    """
+    file = (published or weights.PRETRAINED_DIR) / f"{name}.json"
+    if not file.is_file():
+        raise SystemExit(f"{name} has no published weights: there is no {file}.")
+    record = json.loads(file.read_text(encoding="utf-8"))
+    record.pop("predates", None)
+    if sentence := " ".join(reason.split()):
+        record["predates"] = sentence
+    write_json(file, record)
+    write_header((recipes or zoo.zoo.RECIPE_DIR) / f"{name}.yaml", record)
+
+
 def write_card(folder: Path, entries: dict[str, dict[str, Any]]) -> None:
     """README.md of a release folder, from the records in it."""
     texts = []
@@ -215,6 +247,7 @@ def write_header(path: Path, record: dict) -> None:
         f"#   time: {record['seconds'] / 60:.1f} minutes for {record['steps']} steps",
         f"#   result: {summary(record['metrics'])}",
         *(f"#   result after {phase}: {summary(m)}" for phase, m in record.get("phases", {}).items()),
+        *([f"#   weights predate: {record['predates']}"] if "predates" in record else []),
     ]
     body = [line for line in lines if not line.startswith("#")]
     path.write_text("\n".join([*description, *header, *body]) + "\n", encoding="utf-8")

@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 import pytest
 
 import tf_gan_zoo as zoo
-from tf_gan_zoo import published, train
+from tf_gan_zoo import cards, published, train
 from tf_gan_zoo.data import DatasetError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -209,3 +209,38 @@ def test_published_histories_are_thin():
     assert publish_weights.thinned(rows[:3], ["d_loss"])["d_loss"] == [0.0, 0.3333, 0.6667]
     for recipe in RECIPES:
         assert results.history_of(recipe).stat().st_size < 20_000
+
+
+def test_weights_that_predate_a_change_say_so_until_they_are_published_anew(monkeypatch, tmp_path):
+    name, entry = "dcgan.glyphs", published.manifest()["dcgan.glyphs"]
+    record_file, recipe_file = tmp_path / f"{name}.json", tmp_path / f"{name}.yaml"
+    before = (published.PRETRAINED_DIR / record_file.name).read_bytes()
+    recipe = (zoo.zoo.RECIPE_DIR / recipe_file.name).read_text()
+    record_file.write_bytes(before)
+    recipe_file.write_text(recipe)
+
+    def note(reason):
+        publish_weights.note_predates(name, reason, published=tmp_path, recipes=tmp_path)
+
+    note("padding changed;\n nothing  else did.")
+    note("D pads otherwise; G is as it was.")  # in the place of the first
+    record = json.loads(record_file.read_text())
+    header = "#   weights predate: D pads otherwise; G is as it was.\n"
+    assert recipe_file.read_text().count("weights predate") == 1
+    assert recipe_file.read_text().replace(header, "") == recipe
+    sentence = "These weights predate a change of the model: D pads otherwise; G is as it was."
+    paper = {"authors": "A", "title": "T", "year": 2000}
+    assert sentence in cards.weights_card(name, {**entry, "file": "x.npz"}, record, paper)
+    assert f"{sentence} Weights:" in "".join(make_gallery.reproduce(name, entry, record))
+    publish_weights.write_header(recipe_file, json.loads(before))  # what publishing anew does
+    assert recipe_file.read_text() == recipe
+    note("again")
+    note("")
+    assert (record_file.read_bytes(), recipe_file.read_text()) == (before, recipe)
+    with pytest.raises(SystemExit, match="gan.nowhere has no published weights"):
+        publish_weights.note_predates("gan.nowhere", "x", published=tmp_path, recipes=tmp_path)
+    monkeypatch.setattr(sys, "argv", ["publish_weights.py", "--predates", "so it is", name])
+    calls = []
+    monkeypatch.setattr(publish_weights, "note_predates", lambda *words: calls.append(words))
+    publish_weights.main()
+    assert calls == [(name, "so it is")]

@@ -85,12 +85,13 @@ def licence_section(entry: Mapping[str, Any]) -> str:
 
 
 def training_section(record: Mapping[str, Any]) -> str:
-    """Command, machine, time and versions of the run, and what its sentinel found wrong."""
+    """Command, machine, time and versions of the run, what its sentinel found, what changed since."""
     lines = ["## Training"]
     if record.get("command"):
         lines.append(f"```bash\n{record['command']}\n```")
     facts = [machine_line(record), _duration(record), _versions(record)]
     facts += [f"{topic.capitalize()}: {text}" for topic, text in record.get("notes", {}).items()]
+    facts += [f"These weights predate a change of the model: {record['predates']}"] * ("predates" in record)
     facts += [f"Found during the run: {failure}" for failure in record.get("failures", [])]
     return "\n\n".join([*lines, "\n".join(f"* {fact}" for fact in facts if fact)])
 
