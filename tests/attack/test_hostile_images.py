@@ -12,8 +12,10 @@ import pytest
 from PIL import EpsImagePlugin, Image
 
 from tf_gan_zoo import image_files, pictures
-from tf_gan_zoo.data import DatasetError, load_dataset
+from tf_gan_zoo.data import DatasetError, ImageFile, images, load_dataset, open_dataset
+from tf_gan_zoo.data.images import Fit
 from tf_gan_zoo.image_files import EXTENSIONS, FORMATS, ImageFileError, image_size, load_image, open_image
+from tf_gan_zoo.pixels import to_bytes
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n(run) print\n%%EOF\n"
@@ -145,6 +147,31 @@ def test_jpeg_is_decoded_reduced_but_never_below_what_is_needed(tmp_path):
     assert load_image(tmp_path / "a.jpg", at_least=(50, 40)).size == (50, 100)
     assert load_image(tmp_path / "a.jpg", at_least=(60, 40)).size == (100, 200)
     assert load_image(tmp_path / "a.jpg", at_least=(300, 150)).size == (200, 400)
+
+
+@pytest.mark.parametrize("cache", [True, False])
+def test_large_images_are_left_out_of_training_unless_allowed(cache, tmp_path, monkeypatch):
+    monkeypatch.setattr(image_files, "MAX_PIXELS", 300)
+    for name, side in (("a.png", 16), ("b.png", 20)):
+        Image.new("RGB", (side, side)).save(tmp_path / name)
+    options = {"split": "all", "batch_size": 1, "image_size": 8, "cache": cache}
+    with pytest.warns(UserWarning, match=r"1 unusable[\s\S]*b\.png \(has 20x20"):
+        assert open_dataset(f"folder:{tmp_path}", **options).num_examples == 1
+    assert open_dataset(f"folder:{tmp_path}", allow_large=True, **options).num_examples == 2
+
+
+@pytest.mark.parametrize("fit, half, decoded", [
+    (Fit((8, 8), 3), None, (32, 16)), (Fit((8, 8), 3), "left", (64, 32)), (Fit(None, 3), None, (128, 64)),
+    (Fit((8, 8), 3, "keep"), None, (128, 64)), (Fit((8, 8), 3, window="min_max"), None, (128, 64)),
+])  # fmt: skip
+def test_training_decodes_no_more_of_jpeg_than_it_needs(fit, half, decoded, tmp_path, monkeypatch):
+    Image.new("RGB", (128, 64), "red").save(tmp_path / "a.jpg")
+    seen = []
+    spy = lambda image, window: (seen.append(image.size), to_bytes(image))[1]  # noqa: E731
+    monkeypatch.setattr(images, "to_bytes", spy)
+    file = ImageFile(str(tmp_path / "a.jpg"), half=half)
+    images.read_picture(file, fit.window, enough=fit.enough)
+    assert seen == [decoded]
 
 
 @pytest.mark.parametrize("marks", [{"exif": True}, {"late": True}, {}])

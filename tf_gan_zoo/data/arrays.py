@@ -1,11 +1,10 @@
 """Arrays in files: MNIST's IDX format ("idx:DIR") and NumPy archives ("npz:FILE")."""
 
-import gzip
-import struct
 from pathlib import Path
 
 import numpy as np
 
+from tf_gan_zoo.data import unpacking
 from tf_gan_zoo.data.sources import (
     SINGLE_IMAGE_VIEWS,
     DatasetError,
@@ -31,8 +30,9 @@ def read_idx(request: Request, *, label_names: tuple[str, ...] = ()) -> Source:
     """
     folder = existing_path(request, "idx")
     prefixes = _split_values(request.split, _IDX_PREFIXES)
-    images = np.concatenate([_read_idx_file(folder, prefix, "images") for prefix in prefixes])
-    labels = [_read_idx_file(folder, prefix, "labels") for prefix in prefixes
+    large = request.allow_large
+    images = np.concatenate([_read_idx_file(folder, prefix, "images", large) for prefix in prefixes])
+    labels = [_read_idx_file(folder, prefix, "labels", large) for prefix in prefixes
               if _idx_path(folder, prefix, "labels")]  # fmt: skip
     if not labels:
         return Source({"images": images[..., None]})
@@ -62,7 +62,8 @@ def read_npz(
         label_names: A name per label, for captions.
     """
     path = existing_path(request, "npz", folder=False)
-    pixels, values = _read_archive(path, request.split, images, labels)
+    with unpacking.open_archive(path, request.allow_large) as archive:
+        pixels, values = _select_arrays(archive, path, request.split, images, labels)
     source = Source({"images": _to_bytes(pixels, path, request.value_window)})
     if values is not None:
         _check_counts(pixels, values, str(path))
@@ -88,8 +89,7 @@ def _idx_path(folder: Path, prefix: str, kind: str) -> Path | None:
     return None
 
 
-def _read_idx_file(folder: Path, prefix: str, kind: str) -> np.ndarray:
-    """The array in an IDX file: a magic number, the dimensions, the bytes."""
+def _read_idx_file(folder: Path, prefix: str, kind: str, allow_large: bool) -> np.ndarray:
     path = _idx_path(folder, prefix, kind)
     if path is None:
         found = sorted(p.name for p in folder.iterdir())[:8]
@@ -97,46 +97,7 @@ def _read_idx_file(folder: Path, prefix: str, kind: str) -> np.ndarray:
             f"{folder}: no file {prefix}-{kind}-idx{3 if kind == 'images' else 1}-ubyte[.gz]; "
             f"it holds {found or 'nothing'}."
         )
-    opener = gzip.open if path.suffix == ".gz" else open
-    try:
-        with opener(path, "rb") as file:
-            data = file.read()
-    except (OSError, EOFError) as error:
-        raise DatasetError(f"{path} cannot be read: {error}. Copy it again.") from error
-    return _parse_idx(data, kind, path)
-
-
-def _parse_idx(data: bytes, kind: str, path: Path) -> np.ndarray:
-    magic = struct.unpack(">I", data[:4])[0] if len(data) >= 4 else None
-    if magic != _IDX_MAGIC[kind]:
-        raise DatasetError(
-            f"{path} does not start with the magic number {_IDX_MAGIC[kind]:#010x} of IDX {kind}, "
-            f"but with {'too few bytes' if magic is None else f'{magic:#010x}'}."
-        )
-    rank = magic & 0xFF
-    head = 4 + 4 * rank
-    shape = struct.unpack(f">{rank}I", data[4:head]) if len(data) >= head else None
-    if shape is None or len(data) - head != np.prod(shape, dtype=np.int64):
-        raise DatasetError(
-            f"{path} is cut off or too long: {len(data)} bytes for shape {shape}. Copy it again."
-        )
-    return np.frombuffer(data, np.uint8, offset=head).reshape(shape)
-
-
-def _read_archive(
-    path: Path, split: str, images: str | None, labels: str | None
-) -> tuple[np.ndarray, np.ndarray | None]:
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            if not hasattr(archive, "files"):
-                raise DatasetError(f"{path} holds a single array, not an archive: use np.savez.")
-            return _select_arrays(archive, path, split, images, labels)
-    except DatasetError:
-        raise
-    except Exception as error:  # zipfile, zlib and NumPy each have errors of their own
-        raise DatasetError(
-            f"{path} cannot be read as a NumPy archive without pickled objects: {error}"
-        ) from error
+    return unpacking.read_idx(path, _IDX_MAGIC[kind], allow_large)
 
 
 def _select_arrays(archive, path: Path, split: str, images, labels):

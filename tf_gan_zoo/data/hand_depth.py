@@ -42,6 +42,7 @@ from pathlib import Path
 import numpy as np
 
 from tf_gan_zoo.data.sources import DatasetError, Request, Source, existing_path, in_split, register_source
+from tf_gan_zoo.data.unpacking import read_archive
 
 CUBE_SIZE = 250.0
 """Side of the cube around a hand, in millimetres."""
@@ -58,7 +59,7 @@ def read_hand_depth(request: Request) -> Source:
         request: split "train", "test" or "all".
     """
     size = request.image_size or (128, 128)
-    parts = [_read(path, size) for path in _files(request)]
+    parts = [_read(path, size, request.allow_large) for path in _files(request)]
     counts = {joints.shape[1] for _, joints in parts}
     if len(counts) > 1:
         raise DatasetError(f"{request.path}: its files have {sorted(counts)} joints: keep them apart.")
@@ -141,13 +142,9 @@ def _files(request: Request) -> list[Path]:
     return files
 
 
-def _read(path: Path, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+def _read(path: Path, size: tuple[int, int], allow_large: bool) -> tuple[np.ndarray, np.ndarray]:
     """Depth maps, uint8 (num, height, width), and joints from the cubes' centres, NaN where unknown."""
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, AttributeError) as error:
-        raise DatasetError(f"{path} cannot be read as a NumPy archive: {error}") from error
+    arrays = read_archive(path, allow_large)
     form = next((name for name in ("crops", "depth") if name in arrays), None)
     if form is None or "joints" not in arrays:
         raise DatasetError(

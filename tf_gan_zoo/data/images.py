@@ -57,12 +57,14 @@ class Fit:
             the aspect. "random": shorter side resized, nothing cut, so that each epoch can cut
             elsewhere. "keep": neither resized nor cut, but at least `size` large.
         window: Which values become black and white; see `tf_gan_zoo.pixels`.
+        allow_large: Whether files may be larger than `image_files.MAX_PIXELS` and `MAX_BYTES`.
     """
 
     size: Size | None
     channels: int | Mapping[str, int]
     crop: str = "center"
     window: ValueWindow = None
+    allow_large: bool = False
 
     def of_field(self, field: str) -> "Fit":
         """The same with the one number of channels that a field has."""
@@ -71,39 +73,56 @@ class Fit:
         return dataclasses.replace(self, channels=self.channels[field])
 
     @property
+    def enough(self) -> Size | None:
+        """`(height, width)` at which files may be decoded reduced: half is lost by resizing anyway.
+
+        `None` where every pixel counts.
+        """
+        if self.size is None or self.crop == "keep" or self.window == "min_max":
+            return None
+        return 2 * self.size[0], 2 * self.size[1]
+
+    @property
     def same_size(self) -> bool:
         """Whether all pictures come out in one size."""
         return self.size is not None and self.crop in ("center", "resize")
 
 
 def read_picture(
-    file: ImageFile, window: ValueWindow = None, on_flat: Callable[[str], Any] | None = None
-) -> Image.Image:
+    file: ImageFile, window: ValueWindow = None, on_flat: Callable[[str], Any] | None = None, *,
+    enough: Size | None = None, allow_large: bool = False,
+) -> Image.Image:  # fmt: skip
     """Decodes a file to mode "L" or "RGB".
 
     Args:
         file: The file.
         window: Which values become black and white.
         on_flat: Called with the path if next to nothing can be seen.
+        enough: `(height, width)` that the picture (or the half) needs; it may be decoded reduced.
+        allow_large: As in `Fit`.
 
     Raises:
         ImageFileError: For a file that is not a whole picture.
         PixelError: For numbers that need a window.
     """
-    picture, flat = to_bytes(load_image(file.path), window)
+    if enough is not None:
+        enough = None if file.like else (enough[0], enough[1] * (2 if file.half else 1))
+    image = load_image(file.path, allow_large=allow_large, at_least=enough)
+    picture, flat = to_bytes(image, window)
     if flat and on_flat is not None:
         on_flat(file.path)
     if file.half:
         picture = _half(picture, file.half)
     if file.like:
-        size = image_size(file.like)[::-1]
+        size = image_size(file.like, allow_large=allow_large)[::-1]
         picture = picture if picture.size == size else picture.resize(size, Image.BICUBIC)
     return picture
 
 
 def decode_bytes(data: bytes, fit: Fit) -> np.ndarray:
     """An encoded picture as it is stored, `uint8` `(height, width, channels)`."""
-    return fit_picture(to_bytes(load_image(io.BytesIO(data)), fit.window)[0], fit)
+    image = load_image(io.BytesIO(data), allow_large=fit.allow_large, at_least=fit.enough)
+    return fit_picture(to_bytes(image, fit.window)[0], fit)
 
 
 def fit_picture(picture: Image.Image, fit: Fit) -> np.ndarray:
@@ -281,7 +300,8 @@ def _load(
         array = column[index]
         return fit_picture(Image.fromarray(array[..., 0] if array.shape[-1] == 1 else array), fit)
     try:
-        picture = fit_picture(read_picture(column[index], fit.window, on_flat), fit)
+        options = {"enough": fit.enough, "allow_large": fit.allow_large}
+        picture = fit_picture(read_picture(column[index], fit.window, on_flat, **options), fit)
         return outline(picture) if column[index].outline else picture
     except _UNREADABLE as error:
         raise ValueError(f"{column[index].path} ({error})") from error
@@ -340,7 +360,7 @@ def _scan(column: list[ImageFile], fit: Fit) -> dict[int, str]:
 
     def work(index: int) -> None:
         try:
-            sizes[index] = image_size(column[index].path)
+            sizes[index] = image_size(column[index].path, allow_large=fit.allow_large)
         except _UNREADABLE as error:
             bad[index] = f"{column[index].path} ({error})"
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from tf_gan_zoo import music
 from tf_gan_zoo.data.sources import DatasetError, Request, Source, existing_path, in_split, register_source
+from tf_gan_zoo.data.unpacking import read_archive
 
 _VIEWS = ("melodies",)
 _BARS_PER_SONG = 8
@@ -64,18 +65,13 @@ def read_bars(request: Request) -> Source:
     (num,), a number per bar, tells apart. Every tenth bar is the test split.
     """
     path = existing_path(request, "bars", folder=False)
+    arrays = read_archive(path, request.allow_large)
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
         bars = music.checked_bars(_array(arrays, "bars", path))[..., 0]
         previous = music.checked_bars(arrays["prev"])[..., 0] if "prev" in arrays else _shifted(bars, arrays)
         chords = _chord_numbers(_array(arrays, "chords", path), path)
     except music.MusicError as error:
         raise DatasetError(f"{path}: {error}") from error
-    except (OSError, ValueError, EOFError) as error:
-        if isinstance(error, DatasetError):
-            raise
-        raise DatasetError(f"{path} cannot be read as a NumPy archive: {error}") from error
     if not len(bars) == len(previous) == len(chords):
         raise DatasetError(f"{path}: {len(bars)} bars, {len(previous)} prev and {len(chords)} chords.")
     chosen = in_split(len(bars), request.split)

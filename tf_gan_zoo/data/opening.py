@@ -52,6 +52,8 @@ class ImageOptions:
         value_window: The values `(low, high)` of files or arrays that become black and white, or
             "min_max" for each picture's own: for measured data. The full range of the files' type by
             default; see `tf_gan_zoo.pixels`.
+        allow_large: Decode image files of more than `image_files.MAX_PIXELS` pixels or `MAX_BYTES` bytes,
+            too, and unpack as large arrays; otherwise they are refused, as a few bytes may hold very many.
     """
 
     flip: bool = False
@@ -63,6 +65,7 @@ class ImageOptions:
     labelled_per_class: int | None = None
     set_size: int = 2
     value_window: ValueWindow = None
+    allow_large: bool = False
 
 
 _IMAGE_OPTIONS = tuple(field.name for field in dataclasses.fields(ImageOptions))
@@ -156,7 +159,7 @@ def open_dataset(
     shared, own = _split_options(name, view, options)
     channels = _common_channels(channels)
     asked = max(channels.values()) if isinstance(channels, Mapping) else channels
-    request = Request(None, view, split, size, asked, strict, shared.value_window)
+    request = Request(None, view, split, size, asked, strict, shared.value_window, shared.allow_large)
     source = read_source(name, request, own)
     channels = channels or _source_channels(source)
     _check_fields(name, channels, source)
@@ -334,7 +337,8 @@ def _fit(
     size: Size | None, channels: int | Mapping[str, int], view: str, training: bool, shared: ImageOptions
 ) -> Fit:
     """How pictures are stored, before any random window is cut."""
-    fit, load = Fit(size, channels, shared.crop, shared.value_window), _load_size(size, shared)
+    fit = Fit(size, channels, shared.crop, shared.value_window, shared.allow_large)
+    load = _load_size(size, shared)
     if view in _PLACED_VIEWS:
         if shared.flip or load is not None:
             what = "boxes" if view == "detection" else "keypoints"

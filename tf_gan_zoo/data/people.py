@@ -93,7 +93,7 @@ def _keypoints(table: Path, number: int, row: dict[str, str], folder: Path) -> n
             )
         places.append(values)
     try:
-        return from_pixels(*places, image_size(folder / row["name"]))
+        return from_pixels(*places, image_size(folder / row["name"], allow_large=True))
     except ImageFileError as error:
         raise DatasetError(f"{table}, line {number}: {folder / row['name']} {error}.") from error
 

@@ -116,7 +116,7 @@ def _boxes(folder: Path, entry: dict[str, Any], count: int) -> np.ndarray:
     """The largest boxes of a picture (count, 4): top, left, bottom, right as parts of its sides."""
     try:
         given = np.array(entry.get("boxes", []), np.float32).reshape(-1, 4)
-        sides = np.array(image_size(folder / entry["file"]), np.float32)
+        sides = np.array(image_size(folder / entry["file"], allow_large=True), np.float32)
     except (OSError, ValueError) as error:
         path = folder / entry["file"]
         raise DatasetError(f"{path}: the picture or its boxes cannot be read: {error}.") from error

@@ -13,6 +13,7 @@ import numpy as np
 
 from tf_gan_zoo import shapes
 from tf_gan_zoo.data.sources import DatasetError, Request, Source, existing_path, in_split, register_source
+from tf_gan_zoo.data.unpacking import read_archive
 from tf_gan_zoo.shape_files import ShapeFileError, read_obj
 
 _VIEWS = ("shapes",)
@@ -56,11 +57,7 @@ def read_shapes(request: Request, *, label_names: tuple[str, ...] = ()) -> Sourc
         label_names: a name per label.
     """
     path = existing_path(request, "shapes", folder=False)
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError) as error:
-        raise DatasetError(f"{path} cannot be read as a NumPy archive: {error}") from error
+    arrays = read_archive(path, request.allow_large)
     depth = _checked_depth(arrays, path, request)
     labels = arrays.get("labels", np.zeros(len(depth), np.int32))
     if labels.shape != (len(depth),) or labels.dtype.kind not in "iu":

@@ -55,6 +55,7 @@ class Request:
         channels: 1, 3 or `None` for the source's own.
         strict: Whether incomplete data are an error instead of a warning.
         value_window: The values that become black and white, `None` for those of the data's type.
+        allow_large: Whether files may become larger in memory than `unpacking.MAX_UNPACKED`.
     """
 
     path: str | None
@@ -64,6 +65,7 @@ class Request:
     channels: int | None
     strict: bool = False
     value_window: ValueWindow = None
+    allow_large: bool = False
 
 
 @dataclasses.dataclass
