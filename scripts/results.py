@@ -96,6 +96,8 @@ METRICS = {
     "bigram_precision": Shown("pairs of tokens that occur in the data", "↑"),
     "distinct_2": Shown("different pairs of tokens", "≈"),
     "age_accuracy": Shown("pictures of the age asked for", "↑", True),
+    "ink_correlation": Shown("rank correlation of the age asked for and the ink", "↑", True),
+    "ink_error": Shown("error of the mean ink at each age", "↓", True),
     "identity_accuracy": Shown("aged pictures that keep their sign", "↑", True),
     "rank1": Shown("turned faces of unknown people recognised", "↑", True),
     "rank1_profile": Shown("faces in profile of unknown people recognised", "↑"),

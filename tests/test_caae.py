@@ -125,12 +125,42 @@ def test_impossible_sizes_are_refused():
 
 
 def test_trained_faces_age_and_stay_themselves():
-    examples = held_out("caae.strokes", 500)
+    examples = held_out("caae.strokes", 512)
     found = zoo.get("caae.strokes", weights="pretrained").measure(examples)
     untrained = zoo.get("caae.strokes").measure(examples)
     for measure, margin in (("age_accuracy", 0.1), ("identity_accuracy", 0.4)):
         assert found[measure] > max(found[f"{measure}_baseline"], untrained[measure]) + margin
     assert found["reconstruction_l1"] < 0.6 * found["reconstruction_l1_baseline"]
+    assert found["ink_correlation"] > max(0.8, untrained["ink_correlation"] + 0.3)
+    assert found["ink_error"] < 0.5 * min(found["ink_error_baseline"], untrained["ink_error"])
+
+
+def test_measures_of_age_by_hand(monkeypatch):
+    """A decoder that draws a bar of as many pixels as the age, and one more; and one that knows no ages."""
+
+    def drawn(ages, more=0):
+        images = np.full((len(ages), 16, 16, 1), 0.5, "float32")
+        for image, age in zip(images, ages):
+            image[8, : age + more] = -0.5
+        return images
+
+    model = tiny("caae", channels=1, image_size=16)
+    ages = np.repeat(np.arange(10), 2)
+    examples = {"images": drawn(ages), "ages": ages}
+    np.testing.assert_allclose(caae.ink(examples["images"]), ages / 256, atol=1e-6)
+    monkeypatch.setattr(model, "_decode", lambda codes, ages, batch_size: drawn(ages, more=1))
+    found = model.measure(examples)
+    assert found["ink_correlation"] == pytest.approx(1)
+    assert found["ink_error"] == pytest.approx(1 / 256)
+    assert found["ink_error_baseline"] == pytest.approx(2.5 / 256)  # from 4.5 to 0 ... 9
+    assert found["age_accuracy"] == found["age_accuracy_data"] == 1
+    monkeypatch.setattr(model, "_decode", lambda codes, ages, batch_size: drawn(np.full(len(ages), 4)))
+    found = model.measure(examples)
+    assert found["ink_correlation"] == 0
+    assert found["ink_error"] == pytest.approx(2.5 / 256)
+    assert found["age_accuracy_data"] == 1
+    alone = {"images": drawn([0, 5, 9]), "ages": np.array([0, 5, 9])}
+    assert model.measure(alone)["age_accuracy_data"] == 0  # the nearest other one is of a distant age
 
 
 # -------------------------------------------------------------------- data

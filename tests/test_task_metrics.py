@@ -14,6 +14,11 @@ def test_nearest_neighbours_by_brute_force():
         distances = [np.sqrt(np.mean((q - r) ** 2)) for r in references]
         assert i == int(np.argmin(distances))
         assert d == pytest.approx(min(distances))
+    index, distance = tasks.nearest_neighbours(queries, queries, leave_own_out=True)
+    for own, (q, i, d) in enumerate(zip(queries, index, distance)):
+        distances = [np.inf if k == own else np.sqrt(np.mean((q - r) ** 2)) for k, r in enumerate(queries)]
+        assert i == int(np.argmin(distances))
+        assert d == pytest.approx(min(distances))
 
 
 def test_class_coverage_of_all_classes_and_of_a_collapse():

@@ -5,13 +5,18 @@ from __future__ import annotations
 import numpy as np
 
 
-def nearest_neighbours(queries: np.ndarray, references: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def nearest_neighbours(
+    queries: np.ndarray, references: np.ndarray, leave_own_out: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
     """Index of each query's nearest reference and the Euclidean distance per pixel value (root mean square).
 
-    Both are (count, height, width, channels), or any equal shapes behind the first axis.
+    Both are (count, height, width, channels), or any equal shapes behind the first axis. `leave_own_out` does
+    not look at the reference of a query's own index: for queries that are the references.
     """
     q, r = (x.reshape(len(x), -1).astype("float64") for x in (queries, references))
     squares = (q**2).sum(1)[:, None] - 2 * q @ r.T + (r**2).sum(1)[None]
+    if leave_own_out:
+        np.fill_diagonal(squares, np.inf)
     index = squares.argmin(1)
     least = np.maximum(squares[np.arange(len(q)), index], 0)
     return index, np.sqrt(least / q.shape[1])
