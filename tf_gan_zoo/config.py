@@ -315,8 +315,13 @@ def read_yaml(text: str) -> Any:
     """
     try:
         return yaml.load(text, Loader=_Loader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
+        context = f"{error.context}: " if error.context else ""
+        raise ConfigError(shortened(f"{context}{error.problem}{where}", str)) from None
     except yaml.YAMLError as error:
-        raise ConfigError(str(error)) from None
+        raise ConfigError(shortened(" ".join(str(error).split()), str)) from None
     except (RecursionError, ValueError, OverflowError, TypeError) as error:
         raise ConfigError(f"{type(error).__name__}: {shortened(error, str)}") from None
 
