@@ -117,6 +117,24 @@ def test_generator_descends_the_weighted_sum():
     assert losses["generator"] == pytest.approx(2 * logs["g_loss"] + 50 * logs["l1_loss"])
 
 
+def test_the_generator_faces_the_discriminator_that_was_just_updated():
+    model, order = tiny("pix2pix", learning_rate=0.02, dropout=0.0, norm="instance"), []
+    plain_update, batch = model.update, model.named(make_fields(model, 2))
+    before = model.test_step(batch)
+
+    def watched_update(player, tape, loss):
+        order.append(player)
+        if player == "discriminator":
+            plain_update(player, tape, loss)
+
+    object.__setattr__(model, "update", watched_update)
+    logs = model.train_step(batch)
+    assert order == ["discriminator", "generator"]
+    assert float(logs["d_loss"]) == pytest.approx(float(before["d_loss"]), rel=1e-4)
+    assert float(logs["g_loss"]) == pytest.approx(float(model.test_step(batch)["g_loss"]), rel=1e-4)
+    assert abs(float(logs["g_loss"]) - float(before["g_loss"])) > 0.01
+
+
 def test_unconditional_discriminator_sees_results_only():
     model = tiny("pix2pix", conditional=False)
     assert len(model.discriminator.inputs) == 1
