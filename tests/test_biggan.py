@@ -73,9 +73,10 @@ def test_paper_and_launch_row():
     assert (c.batch_size, c.n_critic, c.ema_decay, c.ema_start) == (2048, 2, 0.9999, 20_000)
     launch = BigGANConfig(
         n_critic=1, learning_rate=1e-4, discriminator_learning_rate=4e-4, orthogonal_weight=0.0,
-        batch_size=256, accumulation_steps=8,
+        spectral_epsilon=1e-6, adam_epsilon=1e-6, batch_size=256, accumulation_steps=8,
     )  # fmt: skip
     assert launch.batch_size * launch.accumulation_steps == c.batch_size
+    assert tiny("biggan", adam_epsilon=1e-6).make_optimizer("generator").epsilon == 1e-6
 
 
 def test_all_weights_are_normalised_but_the_shared_embedding(model):

@@ -1,10 +1,27 @@
 """Optimizers that Keras does not have, and the numbers of those that it has."""
 
+import ast
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
 
-from tf_gan_zoo import optimizers
+from tf_gan_zoo import models, optimizers
+
+
+def test_every_model_file_states_the_epsilon_of_its_adam():
+    """Keras's default, 1e-7, is ten times that of the papers' code."""
+    silent, stated = [], 0
+    for path in sorted(Path(models.__file__).parent.glob("*.py")):
+        calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+        for call in calls:
+            if "keras.optimizers.Adam" in map(ast.unparse, (call.func, *call.args)):  # or a partial of it
+                stated += 1
+                given = {keyword.arg for keyword in call.keywords}
+                silent += [] if "epsilon" in given else [f"{path.name}:{call.lineno}"]
+    assert silent == []
+    assert stated > 30
 
 
 def test_inner_epsilon_adam_follows_the_formula():

@@ -163,9 +163,20 @@ def test_fit_takes_dicts_tuples_tensors_and_arrays(name):
     assert int(model.step.numpy()) == 2 * len(others) + 3
 
 
+def check_epsilons(model):
+    """Adam has the epsilon of its paper, Torch, TensorFlow 1, Chainer and Lasagne, a tenth of Keras's.
+
+    A model whose code has another says so in its config.
+    """
+    made = [model.make_optimizer(player) for player in model.players]
+    epsilons = {optimizer.epsilon for optimizer in made if isinstance(optimizer, keras.optimizers.Adam)}
+    assert epsilons <= {getattr(model.config, "adam_epsilon", 1e-8)}
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_each_update_moves_its_own_player_and_nothing_else(name):
     model, moved = tiny(name), {}
+    check_epsilons(model)
     batch = model.named(make_fields(model, 4 * model.batches_per_step))
     plain_update = model.update
 

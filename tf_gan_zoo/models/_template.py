@@ -73,7 +73,7 @@ class Template(AdversarialGAN):
         return {"generator": build_generator(config), "discriminator": build_discriminator(config)}
 
     def make_optimizer(self, player: str) -> keras.optimizers.Optimizer:
-        return keras.optimizers.Adam(self.config.learning_rate, beta_1=0.5)
+        return keras.optimizers.Adam(self.config.learning_rate, beta_1=0.5, epsilon=1e-8)
 
     @property
     def batch_spec(self) -> BatchSpec:

@@ -251,9 +251,9 @@ class AdversarialImposters(GAN):
     def make_optimizer(self, player: str) -> keras.optimizers.Optimizer:
         c = self.config
         if player == "discriminator":
-            return keras.optimizers.Adam(c.discriminator_learning_rate, beta_1=0.5)
+            return keras.optimizers.Adam(c.discriminator_learning_rate, beta_1=0.5, epsilon=1e-8)
         if player == "tilt":
-            return keras.optimizers.Adam(c.steer_learning_rate)
+            return keras.optimizers.Adam(c.steer_learning_rate, epsilon=1e-8)
         steps, first = [n for n in (c.detector_steps, c.finetune_steps) if n], 0
         ends, rates = [], []
         for count in steps:
@@ -262,7 +262,7 @@ class AdversarialImposters(GAN):
             first += count
         rate = keras.optimizers.schedules.PiecewiseConstantDecay(ends[:-1], rates)
         if c.optimizer == "adam":
-            return keras.optimizers.Adam(rate)
+            return keras.optimizers.Adam(rate, epsilon=1e-8)
         return keras.optimizers.SGD(rate, momentum=c.momentum, weight_decay=c.weight_decay or None)
 
     @property

@@ -139,7 +139,7 @@ class BiGAN(FeatureGAN):
         if c.decay_epochs:
             tail = c.total_steps * c.decay_epochs // c.epochs
             rate = ExponentialTail(rate, c.total_steps - tail, tail, c.final_rate_factor)
-        return keras.optimizers.Adam(rate, beta_1=c.beta_1, beta_2=c.beta_2)
+        return keras.optimizers.Adam(rate, beta_1=c.beta_1, beta_2=c.beta_2, epsilon=1e-8)
 
     @property
     def batch_spec(self) -> BatchSpec:

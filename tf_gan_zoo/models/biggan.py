@@ -26,7 +26,7 @@ attention sits (64 pixels), batch norm and the start of the averaging. Variants,
                    discriminator_widths the same, num_halvings 2, attention_size none, embedding_size none,
                    skip_latents false
     released code  n_critic 1, learning_rate 1e-4, discriminator_learning_rate 4e-4, orthogonal_weight 0,
-                   batch_size 256 with accumulation_steps 8
+                   spectral_epsilon 1e-6, adam_epsilon 1e-6, batch_size 256 with accumulation_steps 8
 
 Batch norm spans all replicas (`sync_batch_norm`); with `accumulation_steps` it sees each of the small batches
 by itself, as the released code's does.
@@ -90,6 +90,7 @@ class BigGANConfig(Config):
         orthogonal_weight: beta of equation 3.
         n_critic: updates of D, each on its own batch, per update of G.
         learning_rate: of G; `discriminator_learning_rate` is D's.
+        adam_epsilon: the code's; the paper gives none.
         ema_decay: of G's averaged weights; they begin to average at step `ema_start`.
         standing_batches: `fit` computes statistics of so many batches after every epoch; 0 never does.
     """
@@ -117,6 +118,7 @@ class BigGANConfig(Config):
     discriminator_learning_rate: PositiveFloat = 2e-4
     beta_1: Decay = 0.0
     beta_2: Decay = 0.999
+    adam_epsilon: PositiveFloat = 1e-8
     ema_decay: Decay = 0.9999
     ema_start: Annotated[int, Limits(ge=0)] = 20_000
     standing_batches: Annotated[int, Limits(ge=0)] = 100
@@ -196,7 +198,7 @@ class BigGAN(LabelledGAN):
     def make_optimizer(self, player: str) -> keras.optimizers.Optimizer:
         c = self.config
         rate = c.learning_rate if player == "generator" else c.discriminator_learning_rate
-        return keras.optimizers.Adam(rate, beta_1=c.beta_1, beta_2=c.beta_2, epsilon=1e-8)
+        return keras.optimizers.Adam(rate, beta_1=c.beta_1, beta_2=c.beta_2, epsilon=c.adam_epsilon)
 
     @property
     def batch_spec(self) -> BatchSpec:

@@ -164,7 +164,7 @@ class BREGAN(AdversarialGAN):
         rate = keras.optimizers.schedules.PolynomialDecay(
             c.learning_rate, c.decay_steps, c.final_learning_rate
         )
-        return keras.optimizers.Adam(rate, beta_1=c.beta_1, beta_2=c.beta_2)
+        return keras.optimizers.Adam(rate, beta_1=c.beta_1, beta_2=c.beta_2, epsilon=1e-8)
 
     @property
     def batch_spec(self) -> BatchSpec:

@@ -175,7 +175,7 @@ class CAAE(AdversarialGAN):
         }
 
     def make_optimizer(self, player: str) -> keras.optimizers.Optimizer:
-        return keras.optimizers.Adam(self.config.learning_rate, beta_1=self.config.beta_1)
+        return keras.optimizers.Adam(self.config.learning_rate, beta_1=self.config.beta_1, epsilon=1e-8)
 
     @property
     def batch_spec(self) -> BatchSpec:

@@ -231,7 +231,7 @@ class CrossingNets(AdversarialGAN):
         else:  # the rate counts the player's own updates; one at step n - 1 is the last of n
             steps, first = before[player]
             rate = schedules.PiecewiseConstantDecay([steps - 1], [first, c.joint_learning_rate])
-        return keras.optimizers.Adam(rate, beta_1=c.beta_1)
+        return keras.optimizers.Adam(rate, beta_1=c.beta_1, epsilon=1e-8)
 
     @property
     def batch_spec(self) -> BatchSpec:

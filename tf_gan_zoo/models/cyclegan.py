@@ -184,7 +184,7 @@ class CycleGAN(GAN):
         if decay_epochs:
             decay_steps = max(int(c.total_steps * decay_epochs / c.epochs), 1)
             rate = LinearDecay(rate, c.total_steps - decay_steps, decay_steps)
-        return keras.optimizers.Adam(rate, beta_1=c.beta_1, beta_2=c.beta_2)
+        return keras.optimizers.Adam(rate, beta_1=c.beta_1, beta_2=c.beta_2, epsilon=1e-8)
 
     @property
     def batch_spec(self) -> BatchSpec:

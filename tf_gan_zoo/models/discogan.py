@@ -178,7 +178,7 @@ class DiscoGAN(GAN):
 
     def make_optimizer(self, player: str) -> keras.optimizers.Optimizer:
         c = self.config
-        return keras.optimizers.Adam(c.learning_rate, beta_1=c.beta_1, beta_2=c.beta_2)
+        return keras.optimizers.Adam(c.learning_rate, beta_1=c.beta_1, beta_2=c.beta_2, epsilon=1e-8)
 
     @property
     def batch_spec(self) -> BatchSpec:

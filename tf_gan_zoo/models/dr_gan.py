@@ -189,7 +189,7 @@ class DRGAN(GAN):
         return {"generator": ("encoder", "decoder"), "discriminator": ("discriminator",)}
 
     def make_optimizer(self, player: str) -> keras.optimizers.Optimizer:
-        return keras.optimizers.Adam(self.config.learning_rate, beta_1=self.config.beta_1)
+        return keras.optimizers.Adam(self.config.learning_rate, beta_1=self.config.beta_1, epsilon=1e-8)
 
     @property
     def batch_spec(self) -> BatchSpec:

@@ -182,7 +182,7 @@ class EnhanceNet(Upscaler):
     def make_optimizer(self, player: str) -> keras.optimizers.Optimizer:
         c = self.config
         rate = c.pretrain_learning_rate if player == "pretraining" else c.learning_rate
-        return keras.optimizers.Adam(rate, beta_1=c.beta_1, beta_2=c.beta_2)
+        return keras.optimizers.Adam(rate, beta_1=c.beta_1, beta_2=c.beta_2, epsilon=1e-8)
 
     @property
     def first_step_with_features(self) -> int | None:

@@ -147,7 +147,7 @@ class GANCLS(CaptionedGAN):
             return self.text_optimizer()
         rate = (player == "discriminator" and c.discriminator_learning_rate) or c.learning_rate
         halved = keras.optimizers.schedules.ExponentialDecay(rate, c.halving_steps, 0.5, staircase=True)
-        return keras.optimizers.Adam(halved, beta_1=c.beta_1)
+        return keras.optimizers.Adam(halved, beta_1=c.beta_1, epsilon=1e-8)
 
     # ---------------------------------------------------------------- training
 

@@ -224,7 +224,7 @@ class InfoGAN(AdversarialGAN):
     def make_optimizer(self, player: str) -> keras.optimizers.Optimizer:
         c = self.config
         rate = c.generator_learning_rate if player == "generator" else c.discriminator_learning_rate
-        return keras.optimizers.Adam(rate, beta_1=c.beta_1, beta_2=c.beta_2)
+        return keras.optimizers.Adam(rate, beta_1=c.beta_1, beta_2=c.beta_2, epsilon=1e-8)
 
     @property
     def batch_spec(self) -> BatchSpec:

@@ -216,7 +216,7 @@ class LAPGAN(LabelledGAN):
 
     def make_optimizer(self, player: str) -> keras.optimizers.Optimizer:
         if self.config.optimizer == "adam":
-            return keras.optimizers.Adam(self.config.learning_rate, beta_1=self.config.beta_1)
+            return keras.optimizers.Adam(self.config.learning_rate, beta_1=self.config.beta_1, epsilon=1e-8)
         return rising_momentum_sgd(self.config)
 
     @property

@@ -133,7 +133,7 @@ class LSGAN(LabelledGAN):
         c = self.config
         if c.optimizer == "rmsprop":
             return keras.optimizers.RMSprop(c.learning_rate)
-        return keras.optimizers.Adam(c.learning_rate, beta_1=c.beta_1, beta_2=c.beta_2)
+        return keras.optimizers.Adam(c.learning_rate, beta_1=c.beta_1, beta_2=c.beta_2, epsilon=1e-8)
 
     @property
     def batch_spec(self) -> BatchSpec:

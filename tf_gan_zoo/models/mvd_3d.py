@@ -219,7 +219,7 @@ class MVD3D(LabelledGAN):
 
     def make_optimizer(self, player: str) -> keras.optimizers.Optimizer:
         cosine = self.config.schedule == "cosine"
-        return keras.optimizers.Adam(self._cosine() if cosine else self._by_epochs())
+        return keras.optimizers.Adam(self._cosine() if cosine else self._by_epochs(), epsilon=1e-8)
 
     def _cosine(self) -> keras.optimizers.schedules.LearningRateSchedule:
         c = self.config

@@ -228,7 +228,7 @@ class PerceptualGAN(GAN):
             [int(0.6 * updates), int(0.8 * updates)], [c.learning_rate * k for k in (1.0, 0.1, 0.01)]
         )
         if c.optimizer == "adam":
-            return keras.optimizers.Adam(rate)
+            return keras.optimizers.Adam(rate, epsilon=1e-8)
         return keras.optimizers.SGD(rate, momentum=c.momentum, weight_decay=c.weight_decay or None)
 
     def _updates_of(self, player: str) -> int:

@@ -171,7 +171,7 @@ class Pix2Pix(GAN):
         if c.decay_epochs:
             decay_steps = c.total_steps * c.decay_epochs // c.epochs
             rate = LinearDecay(rate, c.total_steps - decay_steps, decay_steps)
-        return keras.optimizers.Adam(rate, beta_1=c.beta_1, beta_2=c.beta_2)
+        return keras.optimizers.Adam(rate, beta_1=c.beta_1, beta_2=c.beta_2, epsilon=1e-8)
 
     @property
     def data_keywords(self) -> dict[str, Any]:

@@ -161,7 +161,7 @@ class PixelDTGAN(GAN):
             rate = keras.optimizers.schedules.PiecewiseConstantDecay([first], [rate, rate / 10])
         if c.optimizer == "sgd":
             return keras.optimizers.SGD(rate, momentum=c.beta_1)
-        return keras.optimizers.Adam(rate, beta_1=c.beta_1, beta_2=c.beta_2)
+        return keras.optimizers.Adam(rate, beta_1=c.beta_1, beta_2=c.beta_2, epsilon=1e-8)
 
     @property
     def batch_spec(self) -> BatchSpec:

@@ -168,7 +168,7 @@ class PoseGuidedPG2(GAN):
         c, rate = self.config, self.config.learning_rate
         if c.coarse_decay and player == "coarse_generator":
             rate = keras.optimizers.schedules.CosineDecay(rate, max(c.coarse_steps, 1))
-        return keras.optimizers.Adam(rate, beta_1=c.beta_1)
+        return keras.optimizers.Adam(rate, beta_1=c.beta_1, epsilon=1e-8)
 
     @property
     def batch_spec(self) -> BatchSpec:

@@ -255,8 +255,8 @@ class PPGN(LabelledGAN):
     def make_optimizer(self, player: str) -> keras.optimizers.Optimizer:
         c = self.config
         if player == "encoder":
-            return keras.optimizers.Adam(c.encoder_learning_rate)
-        return keras.optimizers.Adam(c.learning_rate, beta_1=c.beta_1)
+            return keras.optimizers.Adam(c.encoder_learning_rate, epsilon=1e-8)
+        return keras.optimizers.Adam(c.learning_rate, beta_1=c.beta_1, epsilon=1e-8)
 
     @property
     def batch_spec(self) -> BatchSpec:

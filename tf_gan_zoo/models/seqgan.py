@@ -160,8 +160,8 @@ class SeqGAN(GAN):
     def make_optimizer(self, player: str) -> keras.optimizers.Optimizer:
         c = self.config
         if player == "discriminator":
-            return keras.optimizers.Adam(c.discriminator_learning_rate)
-        return keras.optimizers.Adam(c.learning_rate, global_clipnorm=c.clip_norm)
+            return keras.optimizers.Adam(c.discriminator_learning_rate, epsilon=1e-8)
+        return keras.optimizers.Adam(c.learning_rate, global_clipnorm=c.clip_norm, epsilon=1e-8)
 
     @property
     def batch_spec(self) -> BatchSpec:

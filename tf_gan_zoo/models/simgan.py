@@ -185,7 +185,7 @@ class SimGAN(GAN):
         c = self.config
         if c.optimizer == "sgd":
             return keras.optimizers.SGD(c.learning_rate)
-        return keras.optimizers.Adam(c.learning_rate, beta_1=c.beta_1)
+        return keras.optimizers.Adam(c.learning_rate, beta_1=c.beta_1, epsilon=1e-8)
 
     @property
     def batch_spec(self) -> BatchSpec:

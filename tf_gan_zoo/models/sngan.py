@@ -165,7 +165,7 @@ class SNGAN(LabelledGAN):
         if c.linear_decay:
             updates = c.n_critic if player == "discriminator" else 1
             rate = LinearDecay(rate, updates * c.decay_start, updates * (c.total_steps - c.decay_start))
-        return keras.optimizers.Adam(rate, beta_1=c.beta_1, beta_2=c.beta_2)
+        return keras.optimizers.Adam(rate, beta_1=c.beta_1, beta_2=c.beta_2, epsilon=1e-8)
 
     @property
     def batch_spec(self) -> BatchSpec:

@@ -161,11 +161,11 @@ class SRGAN(Upscaler):
     def make_optimizer(self, player: str) -> keras.optimizers.Optimizer:
         c = self.config
         if player == "pretraining":
-            return keras.optimizers.Adam(c.pretrain_learning_rate, beta_1=c.beta_1)
+            return keras.optimizers.Adam(c.pretrain_learning_rate, beta_1=c.beta_1, epsilon=1e-8)
         falling = keras.optimizers.schedules.PiecewiseConstantDecay(
             [c.finetune_after - 1], [c.learning_rate, c.finetune_learning_rate]
         )
-        return keras.optimizers.Adam(falling, beta_1=c.beta_1)
+        return keras.optimizers.Adam(falling, beta_1=c.beta_1, epsilon=1e-8)
 
     @property
     def first_step_with_features(self) -> int | None:

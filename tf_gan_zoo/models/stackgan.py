@@ -172,7 +172,7 @@ class StackGAN(CaptionedGAN):
         steps = c.halving_steps[player.endswith("two")]
         rate = (player.startswith("discriminator") and c.discriminator_learning_rate) or c.learning_rate
         halved = keras.optimizers.schedules.ExponentialDecay(rate, steps, 0.5, staircase=True)
-        return keras.optimizers.Adam(halved, beta_1=c.beta_1)
+        return keras.optimizers.Adam(halved, beta_1=c.beta_1, epsilon=1e-8)
 
     @property
     def latent_size(self) -> int:

@@ -115,7 +115,7 @@ class VAE(EncodingGAN):
     def make_optimizer(self, player: str) -> keras.optimizers.Optimizer:
         kinds = {
             "adagrad": keras.optimizers.Adagrad,
-            "adam": keras.optimizers.Adam,
+            "adam": functools.partial(keras.optimizers.Adam, epsilon=1e-8),
             "rmsprop": keras.optimizers.RMSprop,
         }
         return kinds[self.config.optimizer](self.config.learning_rate)

@@ -158,7 +158,7 @@ class WGANGP(AdversarialGAN):
         if c.linear_decay:
             updates = c.total_steps * (c.n_critic if player == "discriminator" else 1)
             rate = keras.optimizers.schedules.PolynomialDecay(rate, updates, end_learning_rate=0.0)
-        return keras.optimizers.Adam(rate, beta_1=c.beta_1, beta_2=c.beta_2)
+        return keras.optimizers.Adam(rate, beta_1=c.beta_1, beta_2=c.beta_2, epsilon=1e-8)
 
     @property
     def batch_spec(self) -> BatchSpec:
