@@ -264,11 +264,11 @@ def test_keras_file_keeps_everything_and_resumes_exactly(name, tmp_path):
         assert difference(snapshot(uninterrupted), snapshot(model)) == 0.0
 
 
-def train_on_one_and_on_two(name, mirrored, make_optimizer=None, eagerly=False):
+def train_on_one_and_on_two(name, mirrored, make_optimizer=None, eagerly=False, **overrides):
     """The same three steps on one device and on two replicas: both models and the distance trained."""
 
     def train():
-        model = tiny(name, sync_batch_norm=True)
+        model = tiny(name, sync_batch_norm=True, **overrides)
         if make_optimizer:
             model.compile({player: make_optimizer() for player in model.players})
         model.run_eagerly = eagerly
@@ -302,11 +302,18 @@ def test_two_replicas_train_to_the_weights_of_one(name, eagerly, mirrored):
         assert one == pytest.approx(two, rel=1e-3, abs=1e-4)
 
 
-@pytest.mark.parametrize("name", [
-    "dcgan", *(pytest.param(n, marks=pytest.mark.slow) for n in ("wgan_gp", "pix2pix", "cyclegan")),
+#: wgan_gp's only networks without a bias before a batch norm, which nothing but rounding moves.
+UNNORMALIZED = {"architecture": "mnist", "image_size": 28, "channels": 1}
+
+
+@pytest.mark.parametrize("name, overrides", [
+    ("dcgan", {}), *(
+        pytest.param(name, overrides, marks=pytest.mark.slow)
+        for name, overrides in (("wgan_gp", UNNORMALIZED), ("pix2pix", {}), ("cyclegan", {}))
+    ),
 ])  # fmt: skip
-def test_two_replicas_with_the_papers_own_optimizers(name, mirrored):
-    single, double, moved = train_on_one_and_on_two(name, mirrored)
+def test_two_replicas_with_the_papers_own_optimizers(name, overrides, mirrored):
+    single, double, moved = train_on_one_and_on_two(name, mirrored, **overrides)
     assert difference(snapshot(single), snapshot(double)) < 1e-5 < moved / 5
 
 
