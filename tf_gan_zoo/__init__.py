@@ -46,7 +46,8 @@ _EXPORTS = {
 }
 
 _WITHOUT_TENSORFLOW = {
-    "cards", "cli", "cli_latents", "cli_options", "cli_pictures", "config", "fetch", "npz", "published",
+    "cards", "cli", "cli_latents", "cli_options", "cli_pictures", "config", "fetch", "npz", "paths",
+    "published",
 }  # fmt: skip
 
 __all__ = [

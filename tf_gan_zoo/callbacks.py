@@ -28,6 +28,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_gan_zoo import present
+from tf_gan_zoo.paths import expand
 
 LATEST = "latest.weights.h5"
 LAST_GOOD = "last_good.weights.h5"
@@ -137,7 +138,7 @@ class Checkpoint(_StepCallback):
         interruption: Interruption | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.folder = None if folder is None else Path(folder)
+        self.folder = None if folder is None else expand(folder)
         self.every = every
         self._sentinel = sentinel
         self._interruption = interruption or Interruption()
@@ -175,7 +176,7 @@ class PhaseCheckpoint(keras.callbacks.Callback):
 
     def __init__(self, folder: Path) -> None:
         super().__init__()
-        self.folder = Path(folder)
+        self.folder = expand(folder)
 
     def on_train_begin(self, logs: Any = None) -> None:
         last_step = max(int(self.model.step.numpy()) - 1, 0)
@@ -292,7 +293,7 @@ class HistoryFile(_StepCallback):
 
     def __init__(self, path: Path, sentinel: Sentinel | None = None) -> None:
         super().__init__()
-        self.path = Path(path)
+        self.path = expand(path)
         self._sentinel = sentinel
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
@@ -314,7 +315,8 @@ class HistoryFile(_StepCallback):
 def read_history(path: Path) -> list[dict[str, Any]]:
     """The rows of a history file; a last line that a killed process left unfinished is ignored."""
     rows = []
-    for line in Path(path).read_text(encoding="utf-8").splitlines() if Path(path).exists() else []:
+    path = expand(path)
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
         try:
             rows.append(json.loads(line))
         except json.JSONDecodeError:
@@ -326,7 +328,7 @@ def trim_history(path: Path, step: int) -> None:
     """Drops the rows of epochs that ended after `step`: they are about to be trained again."""
     rows = [row for row in read_history(path) if row["step"] <= step]
     text = "".join(json.dumps(row) + "\n" for row in rows)
-    write_atomically(Path(path), lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    write_atomically(expand(path), lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def _json_number(value: Any) -> float | None:
@@ -350,7 +352,7 @@ class SampleGrid(keras.callbacks.Callback):
         seed: int = 0,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.folder, self._held_out = Path(folder), held_out
+        self.folder, self._held_out = expand(folder), held_out
         self._count, self._seed = count, seed
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:

@@ -17,7 +17,15 @@ from rich.markup import escape
 from rich.table import Table
 
 from tf_gan_zoo import cli_latents, cli_pictures
-from tf_gan_zoo.cli_options import Name, OutPath, Truncation, Weights, integers, no_weights
+from tf_gan_zoo.cli_options import (
+    Name,
+    OutPath,
+    Truncation,
+    Weights,
+    integers,
+    no_weights,
+    path_option,
+)
 
 app = typer.Typer(
     name="tf-gan-zoo", help="Generative adversarial networks as Keras models.", no_args_is_help=True,
@@ -125,7 +133,7 @@ Metrics = Annotated[
 @app.command()
 def train(
     name: Annotated[str, typer.Argument(help="A model or a recipe.")],
-    out: Annotated[Optional[Path], typer.Option(help="Run folder.")] = None,  # noqa: UP045
+    out: Annotated[Optional[Path], path_option(help="Run folder.")] = None,  # noqa: UP045
     data: Annotated[Optional[str], typer.Option(help="Data set, e.g. glyphs or folder:DIR.")] = None,  # noqa: UP045
     settings: Annotated[Optional[list[str]], typer.Option("--set", help="FIELD=VALUE.")] = None,  # noqa: UP045
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
@@ -276,8 +284,12 @@ def evaluate(
 @app.command()
 def export(
     name: Name,
-    out: Annotated[Path, typer.Option(help="Folder for the export, its report and its card.")],
-    format: Annotated[str, typer.Option(help="tf_saved_model, litert or onnx.")] = "tf_saved_model",
+    out: Annotated[
+        Path, path_option(help="Folder for the export, its report and its card; or FILE.tflite, FILE.onnx.")
+    ],
+    format: Annotated[
+        Optional[str], typer.Option(help="tf_saved_model (usual), litert or onnx.")  # noqa: UP045
+    ] = None,
     quantize: Annotated[Optional[str], typer.Option(help="float16, dynamic or int8 (litert).")] = None,  # noqa: UP045
     processing: Annotated[
         bool, typer.Option("--processing", help="Pictures are uint8 from 0 to 255, in and out.")
@@ -297,16 +309,16 @@ def export(
     from tf_gan_zoo import train as training
 
     model = training.load_model(name, no_weights(weights))
-    file = exporting.file_name(Path(name).name, format, quantize)
+    target = exporting.target(out, Path(name).name, format, quantize)
     examples = training.example_batches(model, data, required=quantize == "int8")
     report = model.export(
-        out / file, format, quantize=quantize, processing=processing, batch_size=batch_size,
+        target, format, quantize=quantize, processing=processing, batch_size=batch_size,
         image_size=image_size, representative=examples, strict=not allow_inaccurate,
     )  # fmt: skip
     typer.echo(exporting.summary(report))
     origin = getattr(model, "origin", None) or {"source": "none, the network is untrained"}
     typer.echo(f"  weights: {origin['source']}")
-    typer.echo(f"  {out / file}, with report and card beside it")
+    typer.echo(f"  {target}, with report and card beside it")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

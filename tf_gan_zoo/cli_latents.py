@@ -7,7 +7,16 @@ from typing import Annotated, Any, Optional
 
 import typer
 
-from tf_gan_zoo.cli_options import Name, OutPath, Truncation, Weights, integers, no_weights
+from tf_gan_zoo.cli_options import (
+    Name,
+    OutPath,
+    Truncation,
+    Weights,
+    integers,
+    no_weights,
+    path_argument,
+    path_option,
+)
 
 Seed = Annotated[int, typer.Option(help="The same seed gives the same result.")]
 Data = Annotated[Optional[str], typer.Option(help="Data set; the recipe's by default.")]  # noqa: UP045
@@ -48,7 +57,7 @@ def interpolate(
 
 def walk(
     name: Name,
-    out: Annotated[Optional[Path], typer.Option(help="NAME.gif or NAME.mp4.")] = None,  # noqa: UP045
+    out: Annotated[Optional[Path], path_option(help="NAME.gif or NAME.mp4.")] = None,  # noqa: UP045
     weights: Weights = "pretrained",
     seed: Seed = 0,
     frames: Annotated[int, typer.Option(min=3, help="Frames of the round trip.")] = 96,
@@ -101,14 +110,14 @@ def arithmetic(
 
 def invert(
     name: Name,
-    source: Annotated[Path, typer.Argument(help="A picture, or a folder of pictures.")],
+    source: Annotated[Path, path_argument(help="A picture, or a folder of pictures.")],
     out: OutPath = None,
     weights: Weights = "pretrained",
     seed: Seed = 0,
     steps: Annotated[int, typer.Option(min=1, help="Steps of the search.")] = 400,
     starts: Annotated[int, typer.Option(min=1, help="Starts of the search per picture.")] = 6,
     save_latents: Annotated[
-        Optional[Path], typer.Option("--latents", help="Also write the latents, as .npy.")  # noqa: UP045
+        Optional[Path], path_option("--latents", help="Also write the latents, as .npy.")  # noqa: UP045
     ] = None,
 ) -> None:
     """Find the latents of pictures; shows each beside what the generator makes of its latents."""

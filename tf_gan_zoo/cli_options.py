@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Any, Optional
 
 import typer
 
+from tf_gan_zoo.paths import expand
+
+
+def path_option(*names: str, help: str) -> Any:
+    """An option that takes a path, in which ~ is expanded: shells do so in words that begin with it only."""
+    return typer.Option(*names, parser=expand, metavar="PATH", help=help)
+
+
+def path_argument(help: str) -> Any:
+    """The same as an argument."""
+    return typer.Argument(parser=expand, metavar="PATH", help=help)
+
+
 Name = Annotated[str, typer.Argument(help="A model (dcgan), a recipe (dcgan.glyphs) or a run folder.")]
 Weights = Annotated[str, typer.Option(help='"pretrained", "none", or the path or address of a file.')]
-OutPath = Annotated[Optional[Path], typer.Option("--out", help="Where the result goes.")]  # noqa: UP045
+OutPath = Annotated[Optional[Path], path_option("--out", help="Where the result goes.")]  # noqa: UP045
 Truncation = Annotated[
     Optional[float], typer.Option(help="Largest size of a number in the latents; less is more typical.")  # noqa: UP045
 ]

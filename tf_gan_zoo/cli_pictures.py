@@ -13,13 +13,13 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from tf_gan_zoo.cli_options import Name, Weights, no_weights
+from tf_gan_zoo.cli_options import Name, Weights, no_weights, path_option
 
 Sources = Annotated[
     list[str], typer.Argument(help="Pictures, folders of pictures, or patterns such as 'trip/**/*.jpg'.")
 ]
 Out = Annotated[
-    Optional[Path], typer.Option("--out", help="Folder for the results; beside the pictures by default.")  # noqa: UP045
+    Optional[Path], path_option("--out", help="Folder for the results; beside the pictures by default.")  # noqa: UP045
 ]
 Suffix = Annotated[Optional[str], typer.Option(help="Added to each file's name.")]  # noqa: UP045
 Resize = Annotated[

@@ -16,6 +16,8 @@ from typing import Annotated, Any, Literal, TypeVar
 import yaml
 from pydantic import Field, TypeAdapter, ValidationError
 
+from tf_gan_zoo.paths import expand
+
 ConfigT = TypeVar("ConfigT", bound="Config")
 
 #: Floats reach networks as float32, sizes and counts as 32-bit integers.
@@ -299,7 +301,7 @@ def load_yaml(path: str | Path) -> dict[str, Any]:
         ConfigError: if the file is not a mapping of field names to values.
     """
     try:
-        values = read_yaml(Path(path).read_text(encoding="utf-8"))
+        values = read_yaml(expand(path).read_text(encoding="utf-8"))
     except ValueError as error:
         raise ConfigError(f"{path} is not valid YAML: {shortened(error, str)}") from None
     if not isinstance(values, dict):

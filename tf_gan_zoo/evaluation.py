@@ -26,6 +26,7 @@ from tf_gan_zoo.gan import GAN
 from tf_gan_zoo.metrics import classifier, gather, registry
 from tf_gan_zoo.metrics.features import FeatureExtractor, get_extractor
 from tf_gan_zoo.metrics.gather import Gathered, StatisticsCache
+from tf_gan_zoo.paths import expand
 
 #: Samples per call of a model; part of the protocol, since each chunk has a seed of its own.
 CHUNK = 256
@@ -79,7 +80,7 @@ class Evaluation:
     def save(self, path: str | Path) -> None:
         """Writes the record as JSON, in one step."""
         text = json.dumps(self.to_dict(), indent=2) + "\n"
-        callbacks.write_atomically(Path(path), lambda p: p.write_text(text, encoding="utf-8"))
+        callbacks.write_atomically(expand(path), lambda p: p.write_text(text, encoding="utf-8"))
 
 
 def evaluate(

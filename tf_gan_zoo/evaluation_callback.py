@@ -12,6 +12,7 @@ import numpy as np
 
 from tf_gan_zoo import callbacks, distribution
 from tf_gan_zoo.evaluation import EvaluationError, Evaluator
+from tf_gan_zoo.paths import expand
 
 BEST = "best.weights.h5"
 BEST_RECORD = "best.json"
@@ -51,7 +52,7 @@ class EvaluateMetrics(keras.callbacks.Callback):
         super().__init__()
         if every < 1 or mode not in (None, "min", "max"):
             raise ValueError(f"expected every >= 1 and mode 'min', 'max' or None; got {every} and {mode!r}.")
-        self.folder = None if folder is None else Path(folder)
+        self.folder = None if folder is None else expand(folder)
         self.every, self.monitor, self._mode = every, monitor, mode
         self._options = {
             "ds": ds, "metrics": metrics, "num_samples": num_samples, "extractor": extractor, "split": split,

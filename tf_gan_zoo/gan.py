@@ -26,6 +26,7 @@ from tf_gan_zoo.batch_spec import BatchSpec
 from tf_gan_zoo.config import Config, ImageSize, closest
 from tf_gan_zoo.endpoints import Endpoint, ServingFunction, smooth_pictures
 from tf_gan_zoo.metrics import tasks
+from tf_gan_zoo.paths import expand_unless_address
 
 #: Where a weights file of Keras keeps the architectures of replaced networks.
 _REPLACED = "replaced_networks"
@@ -293,7 +294,7 @@ class GAN(keras.Model):
         return {name: batch[field] for name, field in own.items() if field in batch}
 
     def export(
-        self, filepath: str | Path, format: str = "tf_saved_model", *, quantize: str | None = None,
+        self, filepath: str | Path, format: str | None = None, *, quantize: str | None = None,
         representative: Any = None, processing: bool = False, batch_size: int | None = None,
         image_size: ImageSize | None = None, signatures: Sequence[str] | None = None, strict: bool = True,
         verbose: bool = False,
@@ -305,9 +306,10 @@ class GAN(keras.Model):
 
         Args:
             filepath: a folder for "tf_saved_model", FILE.tflite for "litert", FILE.onnx for "onnx".
-            format: "tf_saved_model", "litert" or "onnx". Signatures are named after the task (`generate`,
-                `translate`, `upscale`); a SavedModel holds all of them and serves the first by default, and
-                `generate_seeded(seed, num_samples)` where the model samples.
+            format: "tf_saved_model", "litert" or "onnx"; by default what the path's ending says. Signatures
+                are named after the task (`generate`, `translate`, `upscale`); a SavedModel holds all of them
+                and serves the first by default, and `generate_seeded(seed, num_samples)` where the model
+                samples.
             quantize: "float16" halves a .tflite file, "dynamic" (8-bit weights) quarters it, "int8" computes
                 with integers, too.
             representative: inputs to calibrate int8 and to check with: a dataset of batches as in training,
@@ -625,6 +627,30 @@ class GAN(keras.Model):
 
     # ---------------------------------------------------------------- saving
 
+    def save(
+        self, filepath: str | Path, overwrite: bool = True, zipped: bool | None = None, **kwargs: Any
+    ) -> None:  # fmt: skip
+        """Writes networks, optimizers, seeds and the step to a .keras file, which `tf_gan_zoo.load` reads.
+
+        Raises:
+            ValueError: for another ending, saying what writes such files.
+        """
+        path = expand_unless_address(filepath)
+        if zipped is not False and not str(path).endswith(".keras"):
+            raise ValueError(
+                f"{str(filepath)!r}: save() writes whole models to NAME.keras, which hold the optimizers of "
+                f"all players. {_other_ending(str(filepath))}"
+            )
+        super().save(path, overwrite, zipped, **kwargs)
+
+    def save_weights(self, filepath: str | Path, *args: Any, **kwargs: Any) -> None:
+        """Keras's own, for NAME.weights.h5; `tf_gan_zoo.weights.save` writes small .npz files."""
+        super().save_weights(expand_unless_address(filepath), *args, **kwargs)
+
+    def load_weights(self, filepath: str | Path, *args: Any, **kwargs: Any) -> None:
+        """Keras's own, for NAME.weights.h5; `tf_gan_zoo.weights.load` reads .npz files, too."""
+        super().load_weights(expand_unless_address(filepath), *args, **kwargs)
+
     def get_config(self) -> dict[str, Any]:
         """The config, what is frozen, and replaced networks whole.
 
@@ -823,6 +849,17 @@ def _frozen_copy(network: keras.Model, name: str) -> keras.Model:
     copy.set_weights(network.get_weights())
     copy.trainable = False
     return copy
+
+
+def _other_ending(path: str) -> str:
+    """What writes a file of that name."""
+    if path.endswith(".weights.h5"):
+        return "For weights alone call model.save_weights(path)."
+    if path.endswith(".npz"):
+        return "For small files of weights call tf_gan_zoo.weights.save(model, path)."
+    if path.endswith((".h5", ".hdf5")):
+        return "HDF5 files hold weights only: model.save_weights('NAME.weights.h5')."
+    return "For other programs call model.export(path)."
 
 
 def _require_gradients(player: str, variables: Sequence, gradients: Sequence) -> None:

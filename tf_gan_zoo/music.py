@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from tf_gan_zoo.paths import expand
+
 STEPS, PITCHES, NUM_CHORDS = 16, 128, 24
 #: Notes of the melodies that models learn: two octaves, C4 to B5.
 LOWEST, HIGHEST = 60, 83
@@ -167,7 +169,7 @@ def write_midi(
         triads = [_low_triad(parse_chord(chord)) for chord in chords]
         file.tracks.append(mido.MidiTrack())
         _write_notes(mido, file.tracks[-1], [(triad, STEPS) for triad in triads], 56)
-    path = Path(path)
+    path = expand(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     file.save(path)
     return path
@@ -189,7 +191,7 @@ def read_midi(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
     """
     mido = _mido()
     try:
-        file = mido.MidiFile(path)
+        file = mido.MidiFile(expand(path))
     except (OSError, EOFError, ValueError, KeyError, IndexError) as error:
         raise MusicError(f"{path} cannot be read as a MIDI file: {error or type(error).__name__}.") from error
     voices = [notes for notes in _voices(file) if notes]

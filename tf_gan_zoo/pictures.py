@@ -24,6 +24,7 @@ import numpy as np
 from PIL import Image
 
 from tf_gan_zoo.image_files import EXTENSIONS, USUAL_EXTENSIONS, ImageFileError, load_image
+from tf_gan_zoo.paths import expand
 from tf_gan_zoo.pixels import PixelError, ValueWindow, to_pixels
 
 Range = tuple[float, float]
@@ -72,7 +73,7 @@ def read(path: str | Path, value_window: ValueWindow = None) -> Picture:
         PictureError: if the file is not a whole picture.
     """
     try:
-        return _decoded(load_image(path), value_window)
+        return _decoded(load_image(expand(path)), value_window)
     except (ImageFileError, PixelError) as error:
         raise PictureError(f"{str(path)!r} cannot be read as a picture: {error}") from None
 
@@ -244,7 +245,7 @@ def picture_files(path: str | Path) -> list[Path]:
     Raises:
         PictureError: if there is no such file, or the folder has no pictures.
     """
-    path = Path(path).expanduser()
+    path = expand(path)
     if path.is_file():
         return [path]
     if path.is_dir():
@@ -293,14 +294,15 @@ def name_targets(files: Sequence[Path], suffix: str, out: str | Path | None = No
     Raises:
         PictureError: for a ".png" name and several files.
     """
-    if out is not None and Path(out).suffix.lower() == ".png":
+    out = None if out is None else expand(out)
+    if out is not None and out.suffix.lower() == ".png":
         if len(files) > 1:
             raise PictureError(f"{len(files)} pictures cannot all go to {str(out)!r}: name a folder.")
-        return [Path(out)]
+        return [out]
     folders = [file.parent for file in files]
     if out is not None:
         common = os.path.commonpath([os.path.abspath(folder) for folder in folders])
-        folders = [Path(out) / os.path.relpath(os.path.abspath(folder), common) for folder in folders]
+        folders = [out / os.path.relpath(os.path.abspath(folder), common) for folder in folders]
     plain = [folder / f"{file.stem}{suffix}.png" for folder, file in zip(folders, files)]
     count = Counter(plain)
     # "a.jpg" beside "a.png": both keep their endings, or one result would replace the other.

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from tf_gan_zoo.paths import expand
 from tf_gan_zoo.pictures import PictureError
 
 _BACKGROUND, _INK = 255, 0
@@ -253,7 +254,7 @@ def _upscaling_picture(model: Any, held_out: Mapping[str, np.ndarray]) -> np.nda
 
 def save_png(picture: np.ndarray, path: str | Path) -> Path:
     """Writes a uint8 (height, width, 3) picture; folders are made."""
-    path = Path(path)
+    path = expand(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(picture).save(path, format="PNG")
     return path
@@ -273,7 +274,7 @@ def save_gif(
         levels: different values of a channel; 32 hardly show in small pictures and halve the file.
     """
     frames = np.rint(np.rint(frames * ((levels - 1) / 255)) * (255 / (levels - 1))).astype(np.uint8)
-    path = Path(path)
+    path = expand(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     gray = bool((frames == frames[..., :1]).all())  # gray frames need no palette of their own
     first, *rest = [Image.fromarray(frame[..., 0] if gray else frame) for frame in frames]
@@ -296,7 +297,7 @@ def save_mp4(frames: np.ndarray, path: str | Path, *, frames_per_second: int = 1
             "MP4 needs imageio with ffmpeg: pip install 'tf_gan_zoo[mp4]' (or 'imageio[ffmpeg]'), or name a "
             ".gif file."
         ) from None
-    path = Path(path)
+    path = expand(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     odd = [(0, side % 2) for side in frames.shape[1:3]]  # H.264 halves the resolution of colours
     frames = np.pad(frames, [(0, 0), *odd, (0, 0)], constant_values=_BACKGROUND)

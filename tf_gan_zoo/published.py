@@ -30,6 +30,7 @@ from filelock import Timeout
 from tf_gan_zoo import fetch
 from tf_gan_zoo.config import closest, is_recipe_name
 from tf_gan_zoo.fetch import FetchError, WeightsError, is_offline
+from tf_gan_zoo.paths import expand
 
 PRETRAINED_DIR = Path(__file__).resolve().parent / "pretrained"
 MANIFEST = "manifest.json"
@@ -80,7 +81,7 @@ def names() -> list[str]:
 def cache_dir() -> Path:
     """The folder of fetched files."""
     home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(os.environ.get("ZOO_CACHE") or Path(home) / "tf_gan_zoo").expanduser()
+    return expand(os.environ.get("ZOO_CACHE") or Path(home) / "tf_gan_zoo")
 
 
 def own_mirrors() -> list[str]:
@@ -103,7 +104,7 @@ def locate(name: str, source: str | Path) -> Found:
         return pretrained(name)
     if isinstance(source, str) and fetch.scheme(source):
         return _at_address(name, source)
-    path = Path(source).expanduser()
+    path = expand(source)
     if (path / MANIFEST).is_file():
         return _in_release(name, path.resolve().as_uri())
     path = path / "model.weights.h5" if path.is_dir() else path

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tf_gan_zoo.paths import expand
 from tf_gan_zoo.shapes import Mesh
 
 
@@ -35,7 +36,7 @@ def write_ply(path: str | Path, points: np.ndarray | Mesh, *, binary: bool = Tru
     if len(faces):
         header += [f"element face {len(faces)}", "property list uchar int vertex_indices"]
     body = _binary_body(vertices, faces) if binary else _text_body(vertices, faces).encode()
-    path = Path(path)
+    path = expand(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes("\n".join([*header, "end_header", ""]).encode() + body)
     return path
@@ -50,7 +51,7 @@ def write_obj(path: str | Path, shape: Mesh) -> Path:
     vertices, faces = _checked(shape)
     lines = [f"v {x:.6g} {y:.6g} {z:.6g}" for x, y, z in vertices]
     lines += ["f " + " ".join(str(k + 1) for k in face) for face in faces]
-    path = Path(path)
+    path = expand(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join(lines) + "\n", encoding="ascii")
     return path
@@ -64,7 +65,7 @@ def read_obj(path: str | Path) -> Mesh:
     """
     vertices, faces = [], []
     try:
-        for kind, values in _obj_lines(Path(path)):
+        for kind, values in _obj_lines(expand(path)):
             if kind == "v":
                 vertices.append([float(value) for value in values[:3]])
             else:

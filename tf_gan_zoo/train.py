@@ -32,6 +32,7 @@ from tf_gan_zoo.batch_spec import BatchSpec, Field
 from tf_gan_zoo.config import Config, load_yaml
 from tf_gan_zoo.data import DatasetError, Pipeline, open_dataset
 from tf_gan_zoo.gan import GAN
+from tf_gan_zoo.paths import expand
 
 #: Pictures of the test split that translation and super-resolution models show after every epoch.
 NUM_HELD_OUT = 8
@@ -154,7 +155,7 @@ def train(
             BatchError, UnknownNameError, WeightsError, StrategyError: all before the first step.
         Interrupted: after Ctrl-C or SIGTERM, once the state has been saved.
     """
-    started, folder = time.time(), RunFolder(Path(out))
+    started, folder = time.time(), RunFolder(expand(out))
     chief = distribution.is_chief(strategy)
     stored = folder.stored(resume, chief)
     spec, config = _resolve(name, data, settings, stored)
@@ -525,7 +526,7 @@ def load_model(name: str, weights: str | Path | None = "pretrained") -> GAN:
         RunError: for a run folder without weights.
         UnknownNameError, WeightsError: as `zoo.get` raises them.
     """
-    folder = RunFolder(Path(name))
+    folder = RunFolder(expand(name))
     if not folder.config.is_file():
         return zoo.get(name, weights=weights)
     stored = load_yaml(folder.config)
@@ -540,15 +541,26 @@ def load_model(name: str, weights: str | Path | None = "pretrained") -> GAN:
     return model
 
 
+#: What models do for users: a method (and, where it takes pictures, an endpoint) -> the registry's task.
+_TASKS = {
+    "generate": "generation", "translate": "translation", "upscale": "super_resolution",
+    "refine": "refinement",
+}  # fmt: skip
+
+
 def for_task(model: GAN, method: str) -> GAN:
     """`model`, if it has the method of that task.
 
     Raises:
-        RunError: if it has not, naming what it can do.
+        RunError: if it has not, naming what it can do and the models that have it.
     """
-    if not hasattr(model, method):
-        can = [m for m in ("generate", "translate", "upscale", "refine") if hasattr(model, m)]
-        raise RunError(f"{model.zoo_name} cannot {method}; it can {' and '.join(can) or 'only be trained'}.")
+    can = [m for m in _TASKS if hasattr(model, m) and (m == "generate" or m in model.endpoints)]
+    if method not in can:
+        able = ", ".join(zoo.list_models(_TASKS[method]))
+        raise RunError(
+            f"{model.zoo_name} cannot {method}; it can {' and '.join(can) or 'only be trained'}. Models for "
+            f"this task: {able}."
+        )
     return model
 
 

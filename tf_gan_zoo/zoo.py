@@ -16,8 +16,11 @@ from tf_gan_zoo import registry
 from tf_gan_zoo.config import Config, closest, load_yaml
 from tf_gan_zoo.fetch import WeightsError
 from tf_gan_zoo.gan import GAN
+from tf_gan_zoo.paths import expand_unless_address
 from tf_gan_zoo.registry import Paper, UnknownNameError
 
+#: Where an unfinished run keeps its state.
+_LATEST = Path("checkpoints", "latest.weights.h5")
 #: Recipes lie beside the package, in a checkout as in an installation.
 RECIPE_DIR = Path(__file__).resolve().parent.parent / "zoo_configs"
 
@@ -135,20 +138,52 @@ def load(path: str | Path, *, custom_objects: Mapping[str, Any] | None = None) -
     `keras.models.load_model` does the same where the zoo's models have been imported.
 
     Args:
-        path: the file.
+        path: the .keras file, or the folder of a finished run.
         custom_objects: name -> class of layers that are not registered with Keras, where a network of one's
             own holds some.
 
     Raises:
-        WeightsError: if the file holds Python code, which Keras's safe mode does not run, or a class that is
-            neither registered nor among `custom_objects`.
+        WeightsError: if there is no such file, or it is of another kind, saying what reads it; if it holds
+            Python code, which Keras's safe mode does not run, or a class that is neither registered nor among
+            `custom_objects`.
     """
+    path = expand_unless_address(path)
+    path = _model_file(path) if isinstance(path, Path) else path
     try:
         return keras.saving.load_model(path, custom_objects=custom_objects, safe_mode=True)
     except (TypeError, ValueError) as error:
         if reason := _refusal(str(error)):
             raise WeightsError(f"{path} is refused: {reason}") from None
         raise
+
+
+def _model_file(path: Path) -> Path:
+    """`path`, or the model in a run folder.
+
+    Raises:
+        WeightsError: for what is no saved model, saying what reads it.
+    """
+    if (path / "model.keras").is_file():
+        return path / "model.keras"
+    if not path.exists():
+        raise WeightsError(f"there is no file or folder {str(path)!r}.")
+    if path.suffix != ".keras" and not (path / "config.json").is_file():
+        raise WeightsError(f"{path} is no model that model.save('x.keras') wrote. {_reader(path)}")
+    return path
+
+
+def _reader(path: Path) -> str:
+    """What to call for a file or folder of another kind."""
+    if (path / "config.yaml").is_file():
+        latest = str(path / _LATEST)
+        return f"Its run has not finished; its last state: tf_gan_zoo.get(NAME, weights={latest!r})."
+    if (path / "saved_model.pb").is_file():
+        return "It is a SavedModel: tf.saved_model.load(path)."
+    if path.suffix in (".tflite", ".onnx"):
+        return "It is an export: LiteRT and ONNX Runtime run such files."
+    if path.suffix in (".h5", ".hdf5", ".npz"):
+        return "It holds weights, not a model: tf_gan_zoo.get(NAME, weights=path)."
+    return "Expected a .keras file or the folder of a finished run."
 
 
 def _refusal(problem: str) -> str | None:

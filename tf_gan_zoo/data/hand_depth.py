@@ -43,6 +43,7 @@ import numpy as np
 
 from tf_gan_zoo.data.sources import DatasetError, Request, Source, existing_path, in_split, register_source
 from tf_gan_zoo.data.unpacking import read_archive
+from tf_gan_zoo.paths import expand
 
 CUBE_SIZE = 250.0
 """Side of the cube around a hand, in millimetres."""
@@ -64,7 +65,7 @@ def read_hand_depth(request: Request) -> Source:
     if len(counts) > 1:
         raise DatasetError(f"{request.path}: its files have {sorted(counts)} joints: keep them apart.")
     images, joints = (np.concatenate(arrays) for arrays in zip(*parts))
-    if Path(request.path).expanduser().is_file():
+    if expand(request.path).is_file():
         chosen = in_split(len(images), request.split)
         images, joints = images[chosen], joints[chosen]
     known = np.isfinite(joints).all(axis=(1, 2))
@@ -125,7 +126,7 @@ def pixels_of(depth: np.ndarray) -> np.ndarray:
 
 
 def _files(request: Request) -> list[Path]:
-    path = Path(request.path).expanduser()
+    path = expand(request.path)
     if path.is_file():
         return [path]
     folder = existing_path(request, "hand_depth")

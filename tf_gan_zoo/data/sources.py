@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from tf_gan_zoo.paths import expand
 from tf_gan_zoo.pixels import ValueWindow
 
 VIEWS = {
@@ -237,7 +238,7 @@ def suggestion(word: str, valid: Iterable[str]) -> str:
 
 def existing_path(request: Request, kind: str, *, folder: bool = True) -> Path:
     """The request's path with `~` expanded, checked to be there."""
-    path = Path(request.path).expanduser()
+    path = expand(request.path)
     if folder and not path.is_dir() or not folder and not path.is_file():
         what = "folder" if folder else "file"
         raise DatasetError(

@@ -25,6 +25,7 @@ from tf_gan_zoo.data.sources import (
     register_source,
     without_files,
 )
+from tf_gan_zoo.paths import expand
 
 _SPLIT_NAMES = {"train": ("train",), "test": ("test",), "val": ("validation", "valid", "val")}
 
@@ -149,7 +150,7 @@ def _builder(request: Request, data_dir: str | None, download: bool) -> Any:
         raise DatasetError(
             f'"tfds:{name}" needs TensorFlow Datasets: pip install tensorflow-datasets.{other}'
         ) from error
-    where = None if data_dir is None else os.path.expanduser(data_dir)
+    where = None if data_dir is None else str(expand(data_dir))
     if not download:
         return _on_disk(name, where, other)
     try:

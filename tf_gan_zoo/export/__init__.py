@@ -22,11 +22,13 @@ from tf_gan_zoo.export.settings import (
     ExportError,
     Settings,
     check_choice,
+    format_of,
     make_settings,
 )
 
 __all__ = [
-    "FORMATS", "QUANTIZATIONS", "ExportArgumentError", "ExportError", "export_model", "file_name", "summary",
+    "FORMATS", "QUANTIZATIONS", "ExportArgumentError", "ExportError", "export_model", "file_name",
+    "format_of", "summary", "target",
 ]  # fmt: skip
 
 _NUM_CHECKED = 8
@@ -36,7 +38,7 @@ _NUM_CALIBRATED = 100
 def export_model(
     model: Any,
     path: str | Path,
-    format: str = "tf_saved_model",
+    format: str | None = None,
     *,
     quantize: str | None = None,
     representative: Any = None,
@@ -78,6 +80,18 @@ def file_name(name: str, format: str, quantize: str | None = None) -> str:
     """
     check_choice("format", format, FORMATS)
     return ".".join([name, *([quantize] if quantize else [])]) + FORMATS[format]
+
+
+def target(out: Path, name: str, format: str | None = None, quantize: str | None = None) -> Path:
+    """Where an export goes: to `out` if that is FILE.tflite or FILE.onnx, else into this folder.
+
+    Raises:
+        ExportArgumentError: for a format that does not exist or whose files end otherwise.
+    """
+    if format_of(out) != "tf_saved_model":
+        format_of(out, format)
+        return out
+    return out / file_name(name, format or "tf_saved_model", quantize)
 
 
 def _example_inputs(

@@ -12,6 +12,7 @@ import tensorflow as tf
 from tf_gan_zoo.config import ImageSize, closest, height_width
 from tf_gan_zoo.endpoints import Endpoint, ServingFunction
 from tf_gan_zoo.gan import GAN
+from tf_gan_zoo.paths import expand
 
 FORMATS = {"tf_saved_model": "", "litert": ".tflite", "onnx": ".onnx"}
 QUANTIZATIONS = ("float16", "dynamic", "int8")
@@ -65,8 +66,8 @@ class Settings:
 
 
 def make_settings(
-    model: GAN, path: str | Path, format: str, quantize: str | None, processing: bool, batch_size: int | None,
-    image_size: ImageSize | None, signatures: Sequence[str] | None,
+    model: GAN, path: str | Path, format: str | None, quantize: str | None, processing: bool,
+    batch_size: int | None, image_size: ImageSize | None, signatures: Sequence[str] | None,
 ) -> Settings:  # fmt: skip
     """The checked settings of one export.
 
@@ -74,16 +75,12 @@ def make_settings(
         ExportArgumentError: for values that do not exist or do not go together.
         ExportError: if a package is missing.
     """
-    check_choice("format", format, FORMATS)
+    path = expand(path)
+    format = format_of(path, format)
     if quantize is not None:
         check_choice("quantize", quantize, QUANTIZATIONS)
         if format != "litert":
             raise ExportArgumentError(f"quantize={quantize!r} is for format='litert', got format={format!r}.")
-    path, suffix = Path(path).expanduser(), FORMATS[format]
-    if suffix and path.suffix != suffix:
-        raise ExportArgumentError(
-            f"format={format!r} writes FILE{suffix}: end the path like this, got {path.name!r}."
-        )
     if batch_size is not None and batch_size < 1:
         raise ExportArgumentError(f"batch_size must be 1 or more, or None for any, got {batch_size}.")
     _check_installed(format)
@@ -92,6 +89,28 @@ def make_settings(
     size = (None, None) if image_size is None else height_width(image_size)
     _check_image_size(size, endpoints)
     return Settings(path, format, quantize, processing, batch_size, size, endpoints, functions)
+
+
+def format_of(path: Path, format: str | None = None) -> str:
+    """The format that is meant by a path: FILE.tflite is "litert", FILE.onnx "onnx", all else a SavedModel.
+
+    Raises:
+        ExportArgumentError: for a format that does not exist or whose files end otherwise.
+    """
+    ending = path.suffix.lower()
+    if ending in (".keras", ".h5", ".hdf5", ".npz"):
+        raise ExportArgumentError(
+            f"{path.name!r}: an export ends in .tflite or .onnx or is a folder. Whole models for Keras are "
+            "written by model.save('x.keras'), weights by model.save_weights('x.weights.h5')."
+        )
+    named = next((name for name, suffix in FORMATS.items() if suffix == ending and suffix), "tf_saved_model")
+    if format is None:
+        return named
+    check_choice("format", format, FORMATS)
+    if format != named:
+        wanted = f"FILE{FORMATS[format]}" if FORMATS[format] else "a folder"
+        raise ExportArgumentError(f"format={format!r} writes {wanted}: name the path so, got {path.name!r}.")
+    return format
 
 
 def check_choice(name: str, value: str, choices: Iterable[str]) -> None:

@@ -11,6 +11,8 @@ import keras
 import numpy as np
 from keras import layers
 
+from tf_gan_zoo.paths import expand
+
 NUM_FEATURES = 64
 
 
@@ -110,7 +112,7 @@ def classify(network: keras.Model, images: np.ndarray, batch_size: int = 500) ->
 def save_arrays(network: keras.Model, path: str | Path) -> None:
     """Writes all weights as float16 arrays named LAYER/VARIABLE to an .npz file."""
     arrays = {name: np.asarray(v, np.float16) for name, v in _variables(network).items()}
-    np.savez_compressed(path, **arrays)
+    np.savez_compressed(expand(path), **arrays)
 
 
 def load_arrays(network: keras.Model, path: str | Path) -> None:
@@ -134,7 +136,7 @@ def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
         FeatureWeightsError: if it is missing or damaged.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with np.load(expand(path), allow_pickle=False) as archive:
             return {key: archive[key] for key in archive.files}
     except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
         raise FeatureWeightsError(f"{path} is not an .npz file of arrays: {error}") from None

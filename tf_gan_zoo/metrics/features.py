@@ -24,6 +24,7 @@ import tensorflow as tf
 from tf_gan_zoo.config import closest
 from tf_gan_zoo.metrics import classifier, inception
 from tf_gan_zoo.metrics.classifier import ExtractorError, FeatureWeightsError
+from tf_gan_zoo.paths import expand
 
 FEATURES_DIR = Path(__file__).resolve().parent.parent / "pretrained" / "features"
 
@@ -158,7 +159,7 @@ class FID2015Features(_NetworkFeatures):
     """
 
     def __init__(self, path: str | Path) -> None:
-        path = Path(path).expanduser()
+        path = expand(path)
         if not path.is_file():
             raise FeatureWeightsError(
                 f"there is no file {path}. Convert the weights of torch-fidelity or pytorch-fid, "
@@ -246,7 +247,7 @@ def to_channels(images: tf.Tensor, channels: int) -> tf.Tensor:
 
 def _keras_inception(weights: str | Path | None) -> keras.Model:
     """Linear last layer, so that the outputs are logits."""
-    name = weights if weights in (None, "imagenet") else str(weights)
+    name = weights if weights in (None, "imagenet") else str(expand(weights))
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy("float32")
     try:

@@ -36,7 +36,6 @@ import functools
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 import keras
@@ -61,6 +60,7 @@ from tf_gan_zoo.endpoints import Endpoint
 from tf_gan_zoo.gan import GAN
 from tf_gan_zoo.layers import BatchToRegions, RegionsToBatch, RoIAlign
 from tf_gan_zoo.networks.vgg import vgg_inputs
+from tf_gan_zoo.paths import expand
 from tf_gan_zoo.registry import Paper, register
 
 #: What box offsets are divided by: down and right in parts of the region's sides, logarithms of its scale.
@@ -256,7 +256,7 @@ class PerceptualGAN(GAN):
     def before_training(self, last_step: int | None) -> None:
         """Says so if a known backbone starts with random weights."""
         c = self.config
-        known = c.backbone not in ("small",) and not Path(c.backbone).is_file()
+        known = c.backbone not in ("small",) and not expand(c.backbone).is_file()
         if known and c.backbone_weights is None and int(self.step.numpy()) == 0:
             warnings.warn(
                 f"backbone_weights=None: {c.backbone} starts with random weights. Results are not those of "
@@ -797,8 +797,8 @@ def _small(config: PerceptualGANConfig, channels: int) -> keras.Model:
 
 def _other_backbone(config: PerceptualGANConfig, channels: int) -> keras.Model:
     """A model of keras.applications or of a file, up to two of its layers."""
-    if Path(config.backbone).is_file():
-        network = keras.models.load_model(config.backbone)
+    if expand(config.backbone).is_file():
+        network = keras.models.load_model(expand(config.backbone))
     else:
         network = _application(config, channels)
     try:
@@ -827,7 +827,7 @@ def _with_weights(network: keras.Model, config: PerceptualGANConfig) -> keras.Mo
     if config.backbone_weights is None:
         return network
     try:
-        network.load_weights(config.backbone_weights)
+        network.load_weights(expand(config.backbone_weights))
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"PerceptualGANConfig.backbone_weights: {config.backbone_weights!r} does not fit "

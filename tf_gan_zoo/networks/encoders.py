@@ -21,6 +21,7 @@ from keras import layers
 
 from tf_gan_zoo.fitting import initial_conditions
 from tf_gan_zoo.metrics.classifier import FeatureWeightsError, read_arrays
+from tf_gan_zoo.paths import expand
 
 #: What ImageNet's Caffe models subtract: mean blue, green, red of 0..255.
 _MEAN_BGR = (103.939, 116.779, 123.68)
@@ -85,11 +86,14 @@ def load_encoder_weights(encoder: keras.Model, kind: str, weights: str | None) -
             "encoder_weights=None and encoder_steps=0: the encoder keeps the weights it has. Unless some "
             "were loaded, these are random, and its features and classes mean nothing.", stacklevel=3,
         )  # fmt: skip
-    elif weights == "imagenet":
+        return
+    if weights == "imagenet":
         _copy_keras_vgg16(encoder, kind)
-    elif not Path(weights).is_file():
+        return
+    weights = str(expand(weights))
+    if not Path(weights).is_file():
         raise FeatureWeightsError(f"encoder_weights: there is no file {weights!r}. {_ADVICE}")
-    elif weights.endswith(".npz") and kind == "caffenet":
+    if weights.endswith(".npz") and kind == "caffenet":
         _assign(encoder, caffe_arrays(read_arrays(weights)), weights)
     else:
         _load_keras_file(encoder, weights)

@@ -19,6 +19,7 @@ from tf_gan_zoo.fitting import initial_conditions
 from tf_gan_zoo.metrics.classifier import FeatureWeightsError as FileError
 from tf_gan_zoo.metrics.classifier import load_arrays, read_arrays
 from tf_gan_zoo.metrics.features import FEATURES_DIR
+from tf_gan_zoo.paths import expand
 
 #: What the Caffe model that the ImageNet weights come from subtracts: mean blue, green, red of 0..255.
 _MEAN_BGR = (103.939, 116.779, 123.68)
@@ -145,10 +146,12 @@ def _load(weights: str | None, depth: int) -> keras.Model:
             stacklevel=3,
         )
         return build_vgg19(depth=depth)
-    path = PACKAGED.get(weights, weights)
-    if weights != "imagenet" and not Path(path).is_file():
+    if weights == "imagenet":
+        return _from_keras(weights, depth)
+    path = PACKAGED[weights] if weights in PACKAGED else expand(weights)
+    if not Path(path).is_file():
         raise FeatureWeightsError(f"VGG19 weights: there is no file {str(path)!r}. {_ADVICE}")
-    return _from_arrays(Path(path), depth) if Path(path).suffix == ".npz" else _from_keras(weights, depth)
+    return _from_arrays(Path(path), depth) if Path(path).suffix == ".npz" else _from_keras(str(path), depth)
 
 
 def _from_arrays(path: Path, depth: int) -> keras.Model:
