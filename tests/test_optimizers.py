@@ -24,6 +24,30 @@ def test_every_model_file_states_the_epsilon_of_its_adam():
     assert stated > 30
 
 
+def test_outer_epsilon_rmsprop_follows_the_formula():
+    """Gradients around epsilon, which Keras's RMSprop would make hardly a step of."""
+    gradients = np.random.default_rng(0).normal(0, 1, (6, 4)) * [1.0, 1e-4, 1e-8, 1e-10]
+    weight = keras.Variable(np.zeros(4))
+    optimizer = optimizers.OuterEpsilonRMSprop(0.1, rho=0.8, epsilon=1e-8)
+    optimizer.build([weight])
+    expected, v = np.zeros(4), 0.0
+    for gradient in gradients:
+        optimizer.apply([gradient.astype("float32")], [weight])
+        v = 0.8 * v + 0.2 * gradient**2
+        expected -= 0.1 * gradient / (np.sqrt(v) + 1e-8)
+        np.testing.assert_allclose(weight, expected, rtol=2e-4)
+
+
+def test_outer_epsilon_rmsprop_comes_back_from_its_config_and_has_no_momentum():
+    optimizer = optimizers.OuterEpsilonRMSprop(0.1, rho=0.99, epsilon=1e-10)
+    again = keras.optimizers.deserialize(keras.optimizers.serialize(optimizer))
+    assert isinstance(again, optimizers.OuterEpsilonRMSprop)
+    assert (again.epsilon, again.rho) == (1e-10, 0.99)
+    for options in ({"momentum": 0.9}, {"centered": True}):
+        with pytest.raises(ValueError, match="no momentum"):
+            optimizers.OuterEpsilonRMSprop(**options)
+
+
 def test_inner_epsilon_adam_follows_the_formula():
     """Gradients around sqrt(epsilon), where it matters on which side of the root epsilon stands."""
     gradients = np.random.default_rng(0).normal(0, 1, (6, 4)) * [1.0, 1e-3, 1e-4, 1e-6]

@@ -116,6 +116,25 @@ def test_each_loss_reaches_its_network_only():
             np.testing.assert_allclose(old - new.numpy(), gradient, atol=1e-3 * scale)
 
 
+def test_decay_and_epsilon_are_those_of_gradients_summed_over_the_batch():
+    """As in DeepPy: with g the sum over 4 examples, a weight w moves by rate (g + 2 d w) / (rms + 1e-8)."""
+    model = tiny("vae_gan", weight_decay=0.1, learning_rate=0.01)
+    for player in model.players:
+        optimizer, variables = model.player_optimizer(player), model.player_variables(player)
+        with tf.GradientTape() as tape:
+            decay = model._decay(player)
+        kernels = [v for v in variables if v.name == "kernel"]
+        for kernel, gradient in zip(kernels, tape.gradient(decay, kernels), strict=True):
+            np.testing.assert_allclose(4 * gradient, 0.2 * kernel, rtol=1e-5)
+        mean = np.full((2, 2), 1e-9, "float32")  # not far above epsilon
+        kernel = keras.Variable(np.zeros((2, 2)))
+        fresh = model.make_optimizer(player)
+        fresh.apply([mean], [kernel])
+        expected = -0.01 * 4e-9 / (np.sqrt(0.1) * 4e-9 + 1e-8)
+        np.testing.assert_allclose(kernel, np.full((2, 2), expected), rtol=1e-4)
+        assert type(optimizer) is type(fresh)
+
+
 @pytest.mark.parametrize("real, fake, learn", [
     (0.0, 0.0, {"generator": True, "discriminator": True}),  # costs ln 2: nobody wins
     (4.0, 0.0, {"generator": True, "discriminator": False}),  # D is sure of the data

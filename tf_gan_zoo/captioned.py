@@ -5,9 +5,15 @@ all pairs in a batch that are of different classes, in both directions (Reed et 
 
     1/N^2 sum_i sum_j max(0, 1 + v_i.t_j - v_i.t_i) + max(0, 1 + t_i.v_j - t_i.v_i);
 
-then generators and discriminators are trained with phi fixed. Image features are MobileNet's 1024 (the
-authors' are GoogLeNet's 1024) or, for trials without a download, those of a random network minus the batch's
-mean. One caption goes with a picture where the authors take the mean of several embeddings.
+then generators and discriminators are trained with phi fixed. From the authors' released code for birds
+(train_cub_hybrid.sh) are phi's layers, its first weights and biases, uniform up to 0.08, and its training:
+30,000 steps of Torch's RMSprop with a rate of 7e-4, times 0.98 every 150 steps.
+
+Departures: image features are MobileNet's 1024 (the authors' are GoogLeNet's 1024) or, for trials without a
+download, those of a random network minus the batch's mean. A batch of phi's training is as large as those of
+the other phases, as one `fit` has one size of batch, and its images are any; there it is 40 images of as many
+classes. One caption goes with an image where the authors take the mean of several embeddings. The bias of
+phi's recurrent layer acts in its first step, too.
 """
 
 from __future__ import annotations
@@ -43,6 +49,7 @@ from tf_gan_zoo.networks.text import (
     characters_of,
     structured_hinge,
 )
+from tf_gan_zoo.optimizers import OuterEpsilonRMSprop
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,11 +59,13 @@ class CaptionedConfig(Config):
     Attributes:
         text_size: numbers in a caption's embedding; those of the image features.
         text_width: a third, a quarter and half of the channels of the text network's convolutions.
-        text_initial_range: the text network's first weights are uniform up to it; narrow ones need more.
+        text_initial_range: the text network's first weights and biases are uniform up to it; narrow networks
+            need more.
         caption_length: captions are read up to so many characters.
         image_features: what captions learn to fit: "mobilenet" with ImageNet's weights, or "random".
-        text_steps: steps of the text network's training; 200 epochs of birds.
+        text_steps: steps of the text network's training; 200 epochs of birds, of one step per class.
         text_learning_rate: of the text network's RMSprop.
+        text_decay_steps: it is multiplied by 0.98 after so many steps, an epoch of birds.
         sample_captions: what samples show, in turn, where no captions are given.
     """
 
@@ -72,8 +81,9 @@ class CaptionedConfig(Config):
     text_initial_range: PositiveFloat = 0.08
     caption_length: PositiveInt = 201
     image_features: Literal["mobilenet", "random"] = "mobilenet"
-    text_steps: NonNegativeInt = 200 * 138
+    text_steps: NonNegativeInt = 200 * 150
     text_learning_rate: PositiveFloat = 7e-4
+    text_decay_steps: PositiveInt = 150
     sample_captions: tuple[str, ...] = (
         "a small red bird with a black face", "a brown bird with white wings and a long beak",
         "a blue bird with a white belly", "a black bird with yellow eyes",
@@ -121,7 +131,11 @@ class CaptionedGAN(AdversarialGAN):
 
     def text_optimizer(self) -> keras.optimizers.Optimizer:
         """A new optimizer of the text network."""
-        return keras.optimizers.RMSprop(self.config.text_learning_rate)
+        c = self.config
+        rate = keras.optimizers.schedules.ExponentialDecay(
+            c.text_learning_rate, c.text_decay_steps, 0.98, staircase=True
+        )
+        return OuterEpsilonRMSprop(rate, rho=0.99)  # Torch's
 
     @property
     def batch_spec(self) -> BatchSpec:

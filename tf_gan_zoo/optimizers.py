@@ -60,6 +60,38 @@ class RisingMomentumSGD(keras.optimizers.SGD):
 
 
 @keras.saving.register_keras_serializable("tf_gan_zoo")
+class OuterEpsilonRMSprop(keras.optimizers.RMSprop):
+    """RMSprop with epsilon outside the root: a variable moves by rate * g / (sqrt(v) + epsilon).
+
+    v is the running mean of g^2. Keras's form, g / sqrt(v + 1e-7), holds back gradients below 3e-4; here even
+    small ones make whole steps, as in Torch and DeepPy.
+
+    Args:
+        learning_rate: number or schedule.
+        rho: share of v that is kept in an update.
+        epsilon: the smallest number that gradients are divided by.
+        **kwargs: of `keras.optimizers.RMSprop`.
+
+    Raises:
+        ValueError: for a momentum, or the centered form.
+    """
+
+    def __init__(
+        self, learning_rate: Any = 1e-3, rho: float = 0.9, epsilon: float = 1e-8, **kwargs: Any
+    ) -> None:
+        super().__init__(learning_rate, rho=rho, epsilon=epsilon, **kwargs)
+        if self.momentum or self.centered:
+            raise ValueError("OuterEpsilonRMSprop has no momentum and is not centered: leave both out.")
+
+    def update_step(self, gradient: tf.Tensor, variable: keras.Variable, learning_rate: tf.Tensor) -> None:
+        gradient, rate = tf.cast(gradient, variable.dtype), tf.cast(learning_rate, variable.dtype)
+        velocity = self._velocities[self._get_variable_index(variable)]
+        square = self.rho * tf.convert_to_tensor(velocity) + (1.0 - self.rho) * tf.square(gradient)
+        self.assign(velocity, square)
+        self.assign_sub(variable, rate * gradient / (tf.sqrt(square) + self.epsilon))
+
+
+@keras.saving.register_keras_serializable("tf_gan_zoo")
 class InnerEpsilonAdam(keras.optimizers.Adam):
     """Adam with epsilon inside the root: a variable moves by rate * m / sqrt(v + epsilon).
 

@@ -62,13 +62,13 @@ class GANCLSConfig(CaptionedConfig):
         halving_steps: G's and D's learning rate is halved after so many steps; 100 epochs of birds.
     """
 
-    epochs: PositiveInt = 850
+    epochs: PositiveInt = 868
     variant: Literal["gan", "cls", "int", "int_cls"] = "int_cls"
     width: PositiveInt = 128
     discriminator_width: PositiveInt = 64
     text_code_size: PositiveInt = 128
     interpolation_weight: NonNegativeFloat = 1.0
-    style_start: PositiveInt | None = 800 * 138
+    style_start: PositiveInt | None = 200 * 150 + 600 * 138
     learning_rate: PositiveFloat = 2e-4
     discriminator_learning_rate: PositiveFloat | None = None
     beta_1: Decay = 0.5

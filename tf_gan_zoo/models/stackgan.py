@@ -75,7 +75,7 @@ class StackGANConfig(CaptionedConfig):
             100 epochs.
     """
 
-    epochs: PositiveInt = 1400
+    epochs: PositiveInt = 1418
     image_size: ImageSize = 256
     enlargement: Literal[2, 4, 8] = 4
     code_size: PositiveInt = 128
@@ -84,7 +84,7 @@ class StackGANConfig(CaptionedConfig):
     discriminator_width: PositiveInt = 64
     num_residual_blocks: PositiveInt = 4
     kl_weight: NonNegativeFloat = 2.0
-    stage_two_start: PositiveInt = 800 * 138
+    stage_two_start: PositiveInt = 200 * 150 + 600 * 138
     learning_rate: PositiveFloat = 2e-4
     discriminator_learning_rate: PositiveFloat | None = None
     beta_1: Decay = 0.5

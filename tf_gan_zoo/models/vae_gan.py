@@ -18,14 +18,16 @@ learned similarity metric", ICML 2016, arXiv:1512.09300, algorithm 1, equations 
 authors' released code: Dis_l is the last strided convolution before its batch normalisation, sums over
 features, gamma 1e-6, D's loss with weights 1/2 for data and 1/4 for each kind of fake, weight decay, and the
 equilibrium rule: D rests while one of its costs is below `equilibrium` - `equilibrium_margin`, the decoder
-while one is above their sum, neither if both would.
+while one is above their sum, neither if both would. RMSprop and the weight decay act as there, on gradients
+that are sums over the batch, epsilon outside the root.
 
 Choices: the paper's learning rate and encoder (2048 dense units; the code has 1024 and a larger, decaying
 rate). The code for faces discriminates only x_p: `discriminate_reconstructions=False`.
 
 Departures: x, x~ and x_p pass the discriminator as batches of their own, not as one (in trials D told them by
 the joint statistics and won at once), each giving logits and features; no 1e-3 inside the logarithms; initial
-weights are N(0, 1 / inputs); Keras pads "same".
+weights are N(0, 1 / inputs), three times as wide as there; dense layers' batch norm has the epsilon of the
+convolutions'; Keras pads "same".
 """
 
 from __future__ import annotations
@@ -52,6 +54,7 @@ from tf_gan_zoo.encoding import EncodingGAN, kl_to_standard_normal, normal_sampl
 from tf_gan_zoo.losses import non_saturating_generator_loss
 from tf_gan_zoo.models.gan import minimax_generator_loss
 from tf_gan_zoo.networks import autoencoder
+from tf_gan_zoo.optimizers import OuterEpsilonRMSprop
 from tf_gan_zoo.penalties import half_squared_norm
 from tf_gan_zoo.registry import Paper, register
 
@@ -69,7 +72,8 @@ class VAEGANConfig(Config):
         loss: the decoder's part of -L_GAN, as it is ("minimax") or with -log Dis ("non_saturating").
         equilibrium: the costs that D's two halves have when neither side wins, near ln 2.
         equilibrium_margin: see above; None updates everybody in every step.
-        weight_decay: of half the squared kernels.
+        weight_decay: twice this times a kernel is added to its gradient, summed over the batch; all of this
+            model's losses are means, so their share is 2 weight_decay / batch_size.
     """
 
     data: str = "tfds:celeb_a"
@@ -143,7 +147,8 @@ class VAEGAN(EncodingGAN):
         }
 
     def make_optimizer(self, player: str) -> keras.optimizers.Optimizer:
-        return keras.optimizers.RMSprop(self.config.learning_rate)
+        # DeepPy's, for gradients summed over the batch: means are compared with a smaller epsilon.
+        return OuterEpsilonRMSprop(self.config.learning_rate, epsilon=1e-8 / self.config.batch_size)
 
     @property
     def batch_spec(self) -> BatchSpec:
@@ -193,7 +198,7 @@ class VAEGAN(EncodingGAN):
 
     def _decay(self, player: str) -> tf.Tensor:
         kernels = (v for v in self.player_variables(player) if v.name == "kernel")
-        return self.config.weight_decay * half_squared_norm(kernels)
+        return 2.0 * self.config.weight_decay / self.config.batch_size * half_squared_norm(kernels)
 
     def _learns(self, outputs: Outputs) -> dict[str, tf.Tensor]:
         """Whether the equilibrium rule lets decoder and discriminator learn from this batch."""

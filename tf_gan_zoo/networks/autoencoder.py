@@ -87,7 +87,7 @@ def conv_block(x: keras.KerasTensor, filters: int, config: Config) -> keras.Kera
 
 
 def activated(x: keras.KerasTensor, config: Config) -> keras.KerasTensor:
-    """Batch normalisation with the released code's constants, then ReLU."""
+    """Batch normalisation with the constants of the released code's convolutions, then ReLU."""
     norm = layers.BatchNormalization(momentum=0.9, epsilon=1e-6, synchronized=config.sync_batch_norm)
     return layers.ReLU()(norm(x))
 

@@ -77,8 +77,9 @@ def build_text_encoder(config: Config) -> keras.Model:
 
 
 def _weights(config: Config) -> dict[str, keras.initializers.Initializer]:
-    limit = config.text_initial_range
-    return {"kernel_initializer": keras.initializers.RandomUniform(-limit, limit)}
+    """First weights and biases of one layer."""
+    limit, kinds = config.text_initial_range, ("kernel_initializer", "bias_initializer")
+    return {kind: keras.initializers.RandomUniform(-limit, limit) for kind in kinds}
 
 
 class ImageFeatures:
