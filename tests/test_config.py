@@ -84,9 +84,9 @@ LEVELS = [
     {"_quiet", "accumulation", "batch_spec", "chains", "random", "layers", "losses", "penalties", "schedules"}
     | {"cards", "config", "data", "fetch", "metrics", "music", "npz", "optimizers", "published", "replicas"}
     | {"bodies", "detection", "scenes", "sequences", "shape_files", "shapes", "skeletons", "tiling"}
-    | {"image_files", "pixels"},
+    | {"image_files", "paths", "pixels"},
     {"networks", "captioned", "conditional", "encoding", "endpoints", "fitting", "gan", "perceptual"}
-    | {"registry", "segments", "upscaling"},
+    | {"player_optimizers", "registry", "replacing", "segments", "upscaling"},
     {"models"},
     {"weights", "distribution", "zoo", "callbacks", "pictures", "present", "latents"},
     {"train", "conversion", "evaluation", "evaluation_callback", "export"},
