@@ -60,7 +60,9 @@ def test_d_descends_bre_of_samples_and_interpolates_and_weight_decay():
 
     expected = entropy(fake) + entropy(fake + 0.25 * (real - fake))
     assert float(bre_loss) == pytest.approx(expected, rel=1e-4)
-    squares = sum((v.numpy() ** 2).sum() for v in model.generator.trainable_variables if v.name == "kernel")
+    decaying = [v for v in model.generator.trainable_variables if v.name not in ("bias", "beta")]
+    assert {v.name for v in decaying} == {"kernel", "gamma"}  # what Lasagne calls regularizable
+    squares = sum((v.numpy() ** 2).sum() for v in decaying)
     assert float(model._weight_decay("generator")) == pytest.approx(0.01 * squares, rel=1e-4)
     with_real = tiny("bre_gan", regularize_real=True, discriminator_norm="none")
     with_real.discriminator.set_weights(model.discriminator.get_weights())
@@ -104,6 +106,14 @@ def test_several_discriminator_steps_and_the_equal_sizes(tmp_path):
     assert convolutions == [16, 16, 16]
     slopes = {x.scale for x in model.discriminator.layers if isinstance(x, keras.layers.Rescaling)}
     assert slopes == {0.0}
+
+
+def test_equal_sizes_of_the_released_code():
+    """dcgan_equal_size: 256 channels everywhere, but 128 x g_width_factor = 512 in G's first map."""
+    config = BREGANConfig(architecture="equal_size")
+    assert config.discriminator_widths == [256] * 4
+    shapes = [x.output.shape[1:] for x in bre_gan.build_generator(config).layers if hasattr(x, "kernel")]
+    assert shapes == [(4 * 4 * 512,), (8, 8, 256), (16, 16, 256), (32, 32, 256), (32, 32, 3)]
 
 
 def test_learning_rate_falls_to_its_end_in_40000_updates():

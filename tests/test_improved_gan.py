@@ -7,7 +7,7 @@ import tensorflow as tf
 from conftest import held_out, make_dataset, make_fields, tiny
 
 import tf_gan_zoo as zoo
-from tf_gan_zoo import layers
+from tf_gan_zoo import layers, optimizers
 from tf_gan_zoo.batch_spec import BatchError
 from tf_gan_zoo.config import ConfigError
 from tf_gan_zoo.layers import weight_norm
@@ -61,6 +61,24 @@ def test_an_adversarial_generator_is_updated_three_times_and_its_rate_falls_with
     for player, count in (("discriminator", 1), ("generator", updates)):
         rate = model.make_optimizer(player).get_config()["learning_rate"]["config"]
         assert (rate["constant_steps"], rate["decay_steps"]) == (3 * count, 3 * count)
+
+
+def test_optimizers_and_initial_weights_are_those_of_the_released_code():
+    """nn.py and training scripts: Adam's epsilon inside the root; N(0, 0.05) or, in dense D, N(0, 0.1)."""
+    for name in ("improved_gan", "bingan"):
+        for player in ("generator", "discriminator"):
+            adam = tiny(name).make_optimizer(player)
+            assert isinstance(adam, optimizers.InnerEpsilonAdam)
+            assert (adam.beta_1, adam.beta_2, adam.epsilon) == (0.5, 0.999, 1e-8)
+    for overrides, std in (({}, 0.1), (CONVOLUTIONAL, 0.05)):
+        model = tiny("improved_gan", **overrides)
+        normed = [x for x in model.discriminator.layers if hasattr(x, "gain")]
+        kernels = np.concatenate([np.ravel(x.kernel) for x in normed])
+        assert kernels.std() == pytest.approx(std, rel=0.1)
+        assert [x.gain.trainable for x in normed] == [False] * (len(normed) - 1) + [True]
+        assert next(x for x in model.generator.layers if hasattr(x, "gain")).gain.trainable
+        norms = [x for x in model.generator.layers if isinstance(x, keras.layers.BatchNormalization)]
+        assert {(x.epsilon, x.scale, x.momentum) for x in norms} == {(1e-6, False, 0.9)}
 
 
 def test_generator_updates_can_be_chosen():

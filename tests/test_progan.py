@@ -12,6 +12,7 @@ from conftest import difference, held_out, make_dataset, make_fields, snapshot, 
 import tf_gan_zoo as zoo
 from tf_gan_zoo.batch_spec import BatchError
 from tf_gan_zoo.config import ConfigError
+from tf_gan_zoo.layers import MinibatchStddev
 from tf_gan_zoo.models import progan
 from tf_gan_zoo.models.progan import ProGAN, ProGANConfig, enlarged, shrunk
 from tf_gan_zoo.penalties import gradient_penalty
@@ -60,6 +61,11 @@ def test_pixel_norm_in_g_and_the_batch_s_deviation_in_d(model):
 
     assert kinds(model.generator).count("PixelNorm") == 1 + 2 + 2  # of the latents, then behind each layer
     assert kinds(model.discriminator).count("MinibatchStddev") == 1
+    (layer,) = (x for x in model.discriminator._flatten_layers() if isinstance(x, MinibatchStddev))
+    assert layer.group_size == model.config.stddev_group_size
+    assert ProGANConfig().stddev_group_size == 16  # preset v1-1gpu, whose batches are 16, 14, 6 and 3
+    fitting = [int(MinibatchStddev(16)._fitting_group(tf.constant(n))) for n in (16, 14, 6, 3)]
+    assert fitting == [16, 14, 6, 3]
     assert not {"PixelNorm", "BatchNormalization"} & set(kinds(model.discriminator))
 
 

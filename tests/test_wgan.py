@@ -140,6 +140,20 @@ def test_dense_networks_have_the_sheets_size():
                (model.generator.layers[-2], model.discriminator.layers[-1]))  # fmt: skip
 
 
+def test_initial_weights_are_those_of_the_released_code():
+    """Torch's default in "mlp": uniform up to 1 / sqrt(inputs), biases too; N(0, 0.02) in "dcgan"."""
+    model = tiny("wgan", generator_architecture="mlp", hidden_size=200)
+    for network in (model.generator, model.discriminator):
+        for layer in (x for x in network.layers if isinstance(x, keras.layers.Dense)):
+            limit = 1 / np.sqrt(layer.kernel.shape[0])
+            numbers = np.concatenate([np.ravel(layer.kernel), np.ravel(layer.bias)])
+            assert 0.9 * limit < np.abs(numbers).max() <= limit
+            assert numbers.std() == pytest.approx(limit / np.sqrt(3), rel=0.1)
+            assert np.any(layer.bias)
+    kernels = [x.kernel for x in tiny("wgan", width=16).generator.layers if hasattr(x, "kernel")]
+    assert [float(np.std(k)) for k in kernels] == pytest.approx([0.02] * len(kernels), rel=0.15)
+
+
 def test_generator_without_batch_norm():
     model = tiny("wgan", generator_norm=False)
     assert not any(isinstance(x, keras.layers.BatchNormalization) for x in model.generator.layers)

@@ -17,14 +17,17 @@ that are as unlike as random ones. Interpolates lie between a real picture and a
 
 Reference: Y. Cao, G. W. Ding, K. Y.-C. Lui, R. Huang, "Improving GAN Training via Binarized Representation
 Entropy (BRE) Regularization", ICLR 2018, arXiv:1805.03644. Sizes, weight decay and schedule are those of the
-authors' released code for CIFAR-10: batch normalisation stands behind the activation, so a pre-activation is
-a convolution's output. `architecture="dcgan"` is its default, "equal_size" has the same width everywhere and
-ReLU in D. `regularized_layers`: the code's default "middle" leaves out the first and the last convolution,
-"all_but_last" is the paper's text. `interpolation`: the paper's "between", or the code's "beyond", which goes
-from the sample to the real picture and on.
+authors' released code for CIFAR-10 (models/gan_models.py and run.py, compared by tests): batch normalisation
+stands behind the activation, so a pre-activation is a convolution's output. `architecture="dcgan"` is its
+default, "equal_size" has the same width everywhere but in G's first map, and ReLU in D. `regularized_layers`:
+the code's default "middle" leaves out the first and the last convolution, "all_but_last" is the paper's text.
+`interpolation`: the paper's "between", or the code's "beyond", which goes from the sample to the real picture
+and on.
 
-Departures: the picture's sides may be others than 32; no ResNet, DenseNet, Wasserstein losses or
-semi-supervised training (the code's other experiments).
+Departures: the picture's sides may be others than 32; G's update takes the samples of D's last update, in the
+code new ones; batch norm has epsilon 1e-5 (the code: 1e-4), and samples are made with its moving statistics
+(the code: with those of the batch); no ResNet, DenseNet, Wasserstein losses or semi-supervised training (the
+code's other experiments).
 """
 
 from __future__ import annotations
@@ -69,14 +72,15 @@ class BREGANConfig(Config):
     Attributes:
         batch_size: 2 or more, since pairs of pictures are compared.
         image_size: sides that can be halved to 4..7 pixels.
-        architecture: "dcgan", or "equal_size": 4 `width` channels in every layer and ReLU in D.
+        architecture: "dcgan", or "equal_size": 4 `width` channels in every layer (but 8 `width` in G's first
+            map) and ReLU in D.
         width: channels of D's first and G's last hidden convolution.
         discriminator_norm: behind D's activations, from the second on.
         bre_weight: 0 trains without the regulariser.
         regularized_layers: which of D's convolutions.
         interpolation: where interpolates lie.
         regularize_real: the patterns of real pictures, too.
-        weight_decay: times the sum of squared kernels, in both players' losses.
+        weight_decay: times the sum of squares of kernels and gains, in both players' losses.
         discriminator_steps: updates of D, each on its own batch, in a training step.
         learning_rate: falls in a straight line to `final_learning_rate` in `decay_steps` updates.
     """
@@ -125,6 +129,13 @@ class BREGANConfig(Config):
         """Channels of D's convolutions, the first of which keeps the picture's size."""
         equal = self.architecture == "equal_size"
         return [4 * self.width if equal else self.width << k for k in range(self.num_halvings + 1)]
+
+    @property
+    def generator_widths(self) -> list[int]:
+        """Channels of G's maps, the smallest first: that one is the same in both architectures."""
+        if self.architecture == "equal_size":
+            return [8 * self.width] + [4 * self.width] * self.num_halvings
+        return self.discriminator_widths[::-1]
 
     @property
     def chosen_layers(self) -> list[int]:
@@ -228,8 +239,8 @@ class BREGAN(AdversarialGAN):
         return discriminator_loss(real_logits, fake_logits), bre_loss
 
     def _weight_decay(self, player: str) -> tf.Tensor:
-        kernels = [v for v in self.player_variables(player) if v.name == "kernel"]
-        return 2.0 * self.config.weight_decay * penalties.half_squared_norm(kernels)
+        decaying = [v for v in self.player_variables(player) if v.name in ("kernel", "gamma")]
+        return 2.0 * self.config.weight_decay * penalties.half_squared_norm(decaying)
 
     def test_step(self, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         real = batch["images"]
@@ -305,13 +316,12 @@ def _diversity(pre_activations: np.ndarray) -> dict[str, float]:
 
 def build_generator(config: BREGANConfig) -> keras.Model:
     """Latents (batch, latent_size) -> images (batch, height, width, channels) in [-1, 1]."""
-    equal, halvings = config.architecture == "equal_size", config.num_halvings
-    widths = [4 * config.width if equal else config.width << k for k in reversed(range(halvings + 1))]
-    height, width = (side >> halvings for side in height_width(config.image_size))
+    first, *others = config.generator_widths
+    height, width = (side >> config.num_halvings for side in height_width(config.image_size))
     latents = keras.Input((config.latent_size,), name="latents")
-    x = layers.Dense(height * width * widths[0], activation="relu")(latents)
-    x = layers.Reshape((height, width, widths[0]))(x)
-    for filters in widths[1:]:
+    x = layers.Dense(height * width * first, activation="relu")(latents)
+    x = layers.Reshape((height, width, first))(x)
+    for filters in others:
         x = layers.Conv2DTranspose(filters, 5, 2, "same", activation="relu", use_bias=False)(x)
         x = _batch_norm(config)(x)
     x = layers.Conv2DTranspose(config.channels, 3, 1, "same")(x)

@@ -15,9 +15,10 @@ How far a run has grown, and alpha, follow from the step alone: a run that is st
 with the very next alpha. Networks of all sizes are built at once; a step runs the layers of its size only.
 
 Reference: T. Karras, T. Aila, S. Laine, J. Lehtinen, "Progressive Growing of GANs for Improved Quality,
-Stability, and Variation", ICLR 2018, arXiv:1710.10196, sections 2 to 5, appendix A. As in the authors' code,
-Adam begins anew whenever layers come or go, deviations are taken over groups of 4, and the first dense layer
-has a bias per channel.
+Stability, and Variation", ICLR 2018, arXiv:1710.10196, sections 2 to 5, appendix A. As in the authors' code
+(its preset "v1-1gpu", the paper's experiments), Adam begins anew whenever layers come or go, deviations are
+taken over groups of 16, or the whole batch where it is smaller, and the first dense layer has a bias per
+channel. Groups of 4 belong to that code's later presets.
 
 Choices: a data set has one batch size, so at large sizes a step uses the first pictures of a batch only
 (`batch_limits`, the paper's numbers for one GPU), and the schedule counts pictures used. D's update and G's
@@ -118,7 +119,7 @@ class ProGANConfig(Config):
     learning_rates: tuple[tuple[PositiveInt, PositiveFloat], ...] = ()
     beta_1: Decay = 0.0
     beta_2: Decay = 0.99
-    stddev_group_size: AtLeastTwo = 4
+    stddev_group_size: AtLeastTwo = 16
     gradient_penalty_weight: NonNegativeFloat = 10.0
     gradient_penalty_target: PositiveFloat = 1.0
     drift_weight: NonNegativeFloat = 1e-3

@@ -11,11 +11,13 @@ A training step is `n_critic` updates of the critic and one of G; a burst of a h
 all but the last of which G stays as it is. Which steps those are follows from the step counter alone.
 
 Reference: M. Arjovsky, S. Chintala, L. Bottou, "Wasserstein GAN", ICML 2017, arXiv:1701.07875, algorithm 1
-and section 4. Networks, initial weights and bursts follow the authors' released code, which has two networks
-for either player: "dcgan" (with or without batch norm in G, `generator_norm`) and "mlp", three layers of 512.
+and section 4. Networks, initial weights, RMSProp and bursts follow the authors' released code (main.py and
+models/, each compared by a test), which has two networks for either player: "dcgan" (with or without batch
+norm in G, `generator_norm`) and "mlp", three layers of 512.
 
 Departures: weights are clipped after an update, as in the paper's algorithm (the released code clips before
-the next); in the first step the critic's weights are as they were drawn.
+the next); in the first step the critic's weights are as they were drawn; a burst goes on over the end of an
+epoch, where the code cuts it short.
 """
 
 from __future__ import annotations
@@ -247,7 +249,8 @@ def _mlp_generator(config: WGANConfig) -> keras.Model:
     """Latents (batch, latent_size) -> images (batch, height, width, channels), any numbers."""
     shape = (*height_width(config.image_size), config.channels)
     latents = keras.Input((config.latent_size,), name="latents")
-    x = layers.Dense(math.prod(shape), dtype="float32")(_hidden(latents, config))
+    x = _hidden(latents, config)
+    x = _dense(x, math.prod(shape), dtype="float32")
     return keras.Model(latents, layers.Reshape(shape, dtype="float32", name="images")(x), name="generator")
 
 
@@ -255,10 +258,17 @@ def _mlp_critic(config: WGANConfig) -> keras.Model:
     """Images (batch, height, width, channels) -> scores (batch, 1)."""
     images = keras.Input((*height_width(config.image_size), config.channels), name="images")
     x = _hidden(layers.Flatten()(images), config)
-    return keras.Model(images, layers.Dense(1, dtype="float32", name="scores")(x), name="discriminator")
+    return keras.Model(images, _dense(x, 1, dtype="float32", name="scores"), name="discriminator")
 
 
 def _hidden(x: keras.KerasTensor, config: WGANConfig) -> keras.KerasTensor:
     for _ in range(3):
-        x = layers.Dense(config.hidden_size, activation="relu")(x)
+        x = _dense(x, config.hidden_size, activation="relu")
     return x
+
+
+def _dense(x: keras.KerasTensor, units: int, **options: Any) -> keras.KerasTensor:
+    """A dense layer with Torch's default initial weights and biases, which the code leaves as they are."""
+    limit = 1.0 / math.sqrt(x.shape[-1])
+    kernel, bias = (keras.initializers.RandomUniform(-limit, limit) for _ in range(2))
+    return layers.Dense(units, kernel_initializer=kernel, bias_initializer=bias, **options)(x)
