@@ -316,7 +316,7 @@ def test_unfit_representative_data_are_refused(representative, message, tmp_path
     ({"format": "tflite"}, "Did you mean 'litert'"),
     ({"format": "litert", "filepath": "model.lite"}, "writes FILE.tflite"),
     ({"format": "litert", "quantize": "int4"}, "quantize: 'int4' does not exist"),
-    ({"quantize": "int8"}, "is for format='litert'"),
+    ({"quantize": "int8", "filepath": "model"}, "is for format='litert'"),
     ({"batch_size": 0}, "must be 1 or more"),
     ({"signatures": ["translat"]}, "Did you mean 'translate'"),
     ({"image_size": 20}, "multiples of 16"),

@@ -244,7 +244,7 @@ def test_pictures_of_one_name_do_not_share_a_result(tmp_path):
 def test_sources_that_are_not_there_are_named(tmp_path):
     with pytest.raises(PictureError, match="no file or folder"):
         pictures.find_sources([tmp_path / "missing"])
-    with pytest.raises(PictureError, match=r"the pattern .*\*\.png' has no pictures"):
+    with pytest.raises(PictureError, match=r"the pattern .*\*\.png' has no images"):
         pictures.find_sources([tmp_path / "*.png"])
     with pytest.raises(PictureError, match="the folder .* has no pictures"):
         pictures.find_sources([tmp_path])

@@ -91,7 +91,8 @@ def training_section(record: Mapping[str, Any]) -> str:
         lines.append(f"```bash\n{record['command']}\n```")
     facts = [machine_line(record), _duration(record), _versions(record)]
     facts += [f"{topic.capitalize()}: {text}" for topic, text in record.get("notes", {}).items()]
-    facts += [f"These weights predate a change of the model: {record['predates']}"] * ("predates" in record)
+    if "predates" in record:
+        facts.append(f"These weights predate a change of the model: {record['predates']}")
     facts += [f"Found during the run: {failure}" for failure in record.get("failures", [])]
     return "\n\n".join([*lines, "\n".join(f"* {fact}" for fact in facts if fact)])
 
