@@ -2,6 +2,7 @@
 
 import json
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -14,6 +15,7 @@ from tf_gan_zoo.config import ConfigError
 from tf_gan_zoo.data import DatasetError, streets
 from tf_gan_zoo.models import adversarial_imposters as imposters
 from tf_gan_zoo.models.adversarial_imposters import AdversarialImpostersConfig
+from tf_gan_zoo.networks import vgg
 from tf_gan_zoo.scenes import Layout, Prior
 
 
@@ -165,10 +167,16 @@ def test_anchors_and_offsets():
     np.testing.assert_allclose(anchors[3] * [32, 48, 32, 48], [0, 22, 16, 26])  # second cell, second size
     boxes = np.random.default_rng(0).uniform(0, 0.5, (12, 4)).astype("float32")
     boxes[:, 2:] += boxes[:, :2] + 0.02
-    offsets = detection.encode(tf.constant(boxes), tf.constant(anchors))
-    np.testing.assert_allclose(detection.decode(offsets, tf.constant(anchors)), boxes.clip(0, 1), atol=1e-5)
-    height = np.log((boxes[0, 2] - boxes[0, 0]) / (anchors[0, 2] - anchors[0, 0]))
-    assert float(offsets[0, 2]) == pytest.approx(5 * height, rel=1e-4)
+    for corner in (True, False):
+        code = detection.BoxCode((0.2, 0.1, 0.2, 0.3), corner, largest=100.0)
+        offsets = code.encode(tf.constant(boxes), tf.constant(anchors))
+        np.testing.assert_allclose(code.decode(offsets, tf.constant(anchors)), boxes.clip(0, 1), atol=1e-5)
+
+
+def test_offsets_are_those_of_the_top_left_corner():
+    anchor, box = np.array([[4, 4, 12, 12], [2, 6, 10, 22]], "float32") / [32, 48, 32, 48]
+    offsets = imposters.OFFSETS.encode(tf.constant(box, tf.float32), tf.constant(anchor, tf.float32))
+    np.testing.assert_allclose(offsets, [5 * -2 / 8, 5 * 2 / 8, 0, 5 * np.log(2)], atol=1e-5)
 
 
 def test_overlaps_by_counting_cells():
@@ -181,20 +189,76 @@ def test_overlaps_by_counting_cells():
     np.testing.assert_allclose(detection.iou(tf.constant(boxes), tf.constant(boxes)), expected, atol=1e-6)
 
 
+QUARTERS = detection.anchors((16, 16), 8, [(8, 8)])
+PEOPLE = tf.constant([[[0.0, 0.0, 0.5, 0.45], [0.55, 0.7, 0.95, 1.0], [0, 0, 0, 0]]])
+
+
 def test_matched_anchors_by_hand():
-    anchors = detection.anchors((16, 16), 8, [(8, 8)])  # four quarters
-    boxes = tf.constant([[[0.0, 0.0, 0.5, 0.45], [0.55, 0.7, 0.95, 1.0], [0, 0, 0, 0]]])
     draws = tf.constant([[0.9, 0.1, 0.2, 0.3]])
-    person, counted, offsets = imposters.matched_anchors(anchors, boxes, draws, 4)
-    assert person.numpy().tolist() == [[True, False, False, True]]  # the last as the second person's best
+    config = AdversarialImpostersConfig(num_sampled=4, background_ratio=1)
+    person, counted, offsets = imposters.matched_anchors(QUARTERS, PEOPLE, draws, config)
+    # The last quarter overlaps the second person by 0.48: neither a person's nor the background's.
+    assert person.numpy().tolist() == [[True, False, False, False]]
+    assert counted.numpy().tolist() == [[True, True, False, False]]  # one of each, by the smallest draw
+    decoded = imposters.OFFSETS.decode(offsets[0, 3], tf.constant(QUARTERS[3]))
+    np.testing.assert_allclose(decoded, PEOPLE[0, 1], atol=1e-6)
+    nearest = AdversarialImpostersConfig(num_sampled=4, background_ratio=1, match_nearest=True)
+    person, counted, _ = imposters.matched_anchors(QUARTERS, PEOPLE, draws, nearest)
+    assert person.numpy().tolist() == [[True, False, False, True]]
     assert counted.numpy().tolist() == [[True, True, True, True]]
-    decoded = detection.decode(offsets[0, 3], tf.constant(anchors[3]))
-    np.testing.assert_allclose(decoded, boxes[0, 1], atol=1e-6)
-    _, counted, _ = imposters.matched_anchors(anchors, boxes, draws, 2)
-    assert counted.numpy().tolist() == [[False, True, False, True]]  # one of each, by the smallest draws
-    person, counted, _ = imposters.matched_anchors(anchors, tf.zeros((1, 2, 4)), draws, 4)
-    assert not person.numpy().any()
-    assert counted.numpy().all()
+    person, counted, _ = imposters.matched_anchors(QUARTERS, tf.zeros((1, 2, 4)), draws, config)
+    assert not person.numpy().any() | counted.numpy().any()  # without people nothing counts
+
+
+def test_anchors_count_as_in_the_released_code():
+    """Against loops: people's from 0.5 on, at most a sixth; background up to 0.2, at most five times them."""
+    config, rng = AdversarialImpostersConfig(num_sampled=30), np.random.default_rng(0)
+    anchors = detection.anchors((64, 64), 8, [(16, 16), (32, 16), (40, 40), (64, 48)])
+    boxes = np.sort(rng.uniform(0, 1, (5, 3, 2, 2)), axis=2).reshape(5, 3, 4).astype("float32")
+    boxes[0, 0] = (0.1, 0.1, 0.8, 0.8)
+    draws = rng.uniform(size=(5, len(anchors))).astype("float32")
+    person, counted, _ = (v.numpy() for v in imposters.matched_anchors(anchors, boxes, draws, config))
+    numbers = []
+    for k in range(5):
+        overlaps = [max(iou(anchor, box) for box in boxes[k]) for anchor in anchors]
+        people = [n for n, overlap in enumerate(overlaps) if overlap >= 0.5]
+        others = [n for n, overlap in enumerate(overlaps) if overlap <= 0.2]
+        assert np.flatnonzero(person[k]).tolist() == people
+        chosen = sorted(people, key=lambda n: draws[k, n])[:5]
+        chosen += sorted(others, key=lambda n: draws[k, n])[: 5 * len(chosen)]
+        assert np.flatnonzero(counted[k]).tolist() == sorted(chosen)
+        numbers.append(len(people))
+    assert min(numbers) < 5 < max(numbers)
+
+
+def iou(a, b):
+    shared = np.prod(np.maximum(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0))
+    return shared / (np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2]) - shared)
+
+
+def test_losses_are_means_over_the_anchors_that_they_are_about(model):
+    """Of each image: of the class over all that count, of the box over people's alone."""
+    fields, weights = make_fields(model, 3), np.array([0.0, 1.0, 2.0], "float32")
+    fields["boxes"][:, 0] = (0.1, 0.2, 0.7, 0.8)
+    losses = model._detection_losses(
+        "detector", fields["images"], tf.constant(fields["boxes"]), tf.constant(weights), "draw", False
+    )
+    logits, offsets = (np.asarray(v, "float64") for v in model.detector(fields["images"]))
+    draws = model.random_uniform("draw", (3, len(model._anchors)))
+    person, counted, targets = (
+        v.numpy() for v in imposters.matched_anchors(model._anchors, fields["boxes"], draws, model.config)
+    )
+    assert (person & counted).any(axis=1).all()
+    expected = {"class_loss": 0.0, "box_loss": 0.0}
+    for k, weight in enumerate(weights / 3):
+        chances = np.exp(logits[k]) / np.exp(logits[k]).sum(-1, keepdims=True)
+        errors = -np.log(np.where(person[k], chances[:, 1], chances[:, 0]))
+        size = np.abs(offsets[k] - targets[k])
+        distances = np.where(size < 1, size**2 / 2, size - 0.5).sum(-1)
+        expected["class_loss"] += weight * errors[counted[k]].mean()
+        expected["box_loss"] += weight * distances[person[k] & counted[k]].mean()
+    for name, value in expected.items():
+        assert float(losses[name]) == pytest.approx(value, rel=1e-4)
 
 
 def test_detection_metrics_by_hand():
@@ -211,11 +275,77 @@ def test_vgg16_detector_of_the_paper():
     new = 655_616 + 2_621_952 + 2_621_952 + 23_058 + 46_116  # 5x2 convolutions and heads
     config = AdversarialImpostersConfig()
     network = imposters.build_detector(config)
-    frozen = {layer.name for layer in network.layers if layer.name.startswith("conv") and not layer.trainable}
-    assert frozen == {"conv1_1", "conv1_2", "conv2_1", "conv2_2"}
+    frozen = {layer.name for layer in network.layers if layer.weights and not layer.trainable}
+    assert frozen == {f"block{block}_conv{index}" for block in (1, 2) for index in (1, 2)}
     counts = [sum(int(np.prod(v.shape)) for v in vs) for vs in (network.weights, network.trainable_variables)]
     assert counts == [14_714_688 + new + 2, 14_714_688 - 260_160 + new + 2]
     assert network.outputs[0].shape == (None, 9 * 45 * 60, 2)
+
+
+@pytest.fixture
+def narrow(monkeypatch):
+    """VGG-16 with a 32nd of its filters, and Keras's of that width, each weight with a number of its own."""
+    monkeypatch.setattr(vgg, "WIDTH", 2)
+    images = keras.Input((None, None, 3))
+    source = keras.Model(images, vgg.vgg16_maps(images)[-1])
+    for index, variable in enumerate(source.trainable_variables):
+        variable.assign(np.full(variable.shape, 0.01 * (index + 1)))
+    asked = []
+    monkeypatch.setattr(keras.applications, "VGG16", lambda **words: asked.append(words) or source)
+    return source, asked
+
+
+def vgg_weights(network):
+    return {x.name: x.get_weights() for x in network.layers if x.name.startswith("block") and x.weights}
+
+
+def make_vgg(**overrides):
+    return tiny("adversarial_imposters", backbone="vgg16", image_size=32, compare=True, **overrides)
+
+
+def test_vgg16_begins_with_imagenet_weights_once(narrow):
+    source, asked = narrow
+    model, expected = make_vgg(), vgg_weights(source)
+    with pytest.raises(vgg.FeatureWeightsError, match=r"call model.before_training\(None\) first"):
+        model.train_step(make_fields(model, 4))
+    model.before_training(1)
+    assert asked == [{"include_top": False, "weights": "imagenet"}]
+    for name in ("discriminator", *model.detectors):
+        for layer, arrays in vgg_weights(getattr(model, name)).items():
+            for array, wanted in zip(arrays, expected[layer]):
+                np.testing.assert_array_equal(array, wanted)
+    frozen = {x.name for x in model.detector.layers if x.weights and not x.trainable}
+    assert frozen == {f"block{block}_conv{index}" for block in (1, 2) for index in (1, 2)}
+    assert model.training_notes() == {
+        "features": "VGG16 with Keras's ImageNet weights", "frozen blocks of the detector": "first 2"
+    }  # fmt: skip
+    model.detector.get_layer("block3_conv1").bias.assign(np.full(8, 7.0))
+    model.before_training(1)  # what has been trained or loaded stays
+    assert (model.detector.get_layer("block3_conv1").bias.numpy() == 7).all()
+
+
+def test_without_weights_nothing_of_vgg16_is_frozen(narrow):
+    model = make_vgg(feature_weights=None)
+    with pytest.warns(UserWarning, match="begins with random weights, and the detector is trained whole"):
+        model.before_training(1)
+    assert not narrow[1]  # nothing was downloaded
+    assert all(x.trainable for name in model.detectors for x in getattr(model, name).layers)
+    assert model.training_notes() == {
+        "features": "a VGG16 with random weights, which is not what the paper used",
+        "frozen blocks of the detector": "none",
+    }
+    assert tiny("adversarial_imposters").training_notes() == {}
+
+
+def test_weights_that_cannot_be_loaded_are_an_error_before_training(narrow, monkeypatch):
+    def fail(**words):
+        raise OSError("no network")
+
+    monkeypatch.setattr(keras.applications, "VGG16", fail)
+    with pytest.raises(vgg.FeatureWeightsError, match="could not be downloaded: no network.*To go on"):
+        make_vgg().before_training(1)
+    with pytest.raises(vgg.FeatureWeightsError, match="there is no file 'nowhere.h5'"):
+        make_vgg(feature_weights="nowhere.h5").before_training(1)
 
 
 def test_matched_scale_has_the_references_size():
@@ -241,8 +371,13 @@ def test_detected_boxes(model):
 def test_impossible_settings_are_refused():
     with pytest.raises(ConfigError, match="no multiples of 16"):
         AdversarialImpostersConfig(image_size=100)
-    with pytest.raises(ConfigError, match="no scene"):
-        AdversarialImpostersConfig(keep=1e-5)
+    for overrides, message in [
+        ({"keep": 1e-5}, "no scene"),
+        ({"free_overlap": 0.6}, "0.6 must not be above matched_overlap"),
+        ({"num_sampled": 5}, "Use at least 6"),
+    ]:
+        with pytest.raises(ConfigError, match=message):
+            AdversarialImpostersConfig(**overrides)
 
 
 # -------------------------------------------------------------------- priors and data

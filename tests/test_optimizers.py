@@ -6,6 +6,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from conftest import tiny
 
 from tf_gan_zoo import models, optimizers
 
@@ -69,3 +70,37 @@ def test_inner_epsilon_adam_comes_back_from_its_config_and_has_no_amsgrad():
     assert (again.epsilon, again.beta_1) == (1e-6, 0.5)
     with pytest.raises(ValueError, match="no AMSGrad"):
         optimizers.InnerEpsilonAdam(amsgrad=True)
+
+
+def test_coupled_decay_is_part_of_the_gradient_of_kernels():
+    rng = np.random.default_rng(0)
+    kernel, bias = (keras.Variable(rng.normal(size=shape)) for shape in ((3, 2), (2,)))
+    optimizer = optimizers.CoupledDecaySGD(0.1, momentum=0.9, decay=0.05)
+    optimizer.build([kernel, bias])
+    expected = [kernel.numpy().astype("float64"), bias.numpy().astype("float64")]
+    velocities = [0.0, 0.0]
+    for _ in range(6):
+        gradients = [rng.normal(size=v.shape).astype("float32") for v in expected]
+        optimizer.apply(gradients, [kernel, bias])
+        for k, decay in enumerate((0.05, 0.0)):
+            velocities[k] = 0.9 * velocities[k] - 0.1 * (gradients[k] + decay * expected[k])
+            expected[k] = expected[k] + velocities[k]
+        np.testing.assert_allclose(kernel, expected[0], rtol=1e-5)
+        np.testing.assert_allclose(bias, expected[1], rtol=1e-5)
+
+
+def test_coupled_decay_comes_back_from_its_config_and_alone():
+    optimizer = optimizers.CoupledDecaySGD(0.1, momentum=0.9, decay=0.05, nesterov=True)
+    again = keras.optimizers.deserialize(keras.optimizers.serialize(optimizer))
+    assert isinstance(again, optimizers.CoupledDecaySGD)
+    assert (again.decay, again.momentum, again.nesterov) == (0.05, 0.9, True)
+    with pytest.raises(ValueError, match="no weight_decay, got 0.05 and 0.1"):
+        optimizers.CoupledDecaySGD(decay=0.05, weight_decay=0.1)
+
+
+@pytest.mark.parametrize("name", ["adversarial_imposters", "perceptual_gan_small_objects"])
+def test_detectors_decay_their_kernels_as_their_references_do(name):
+    model = tiny(name, optimizer="sgd", weight_decay=0.25)
+    optimizer = model.make_optimizer("detector")
+    assert isinstance(optimizer, optimizers.CoupledDecaySGD)
+    assert (optimizer.decay, optimizer.weight_decay) == (0.25, None)

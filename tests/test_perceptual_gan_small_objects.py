@@ -7,7 +7,7 @@ import tensorflow as tf
 from conftest import make_fields, tiny
 
 import tf_gan_zoo as zoo
-from tf_gan_zoo import train
+from tf_gan_zoo import detection, train
 from tf_gan_zoo.layers import RoIAlign
 from tf_gan_zoo.models import perceptual_gan_small_objects as pgan
 from tf_gan_zoo.models.perceptual_gan_small_objects import PerceptualGANConfig
@@ -70,18 +70,18 @@ def test_offsets_lead_from_regions_to_boxes_and_back():
     rng = np.random.default_rng(0)
     boxes = pgan.background_boxes(rng.uniform(size=(5, 7, 4)).astype("float32"))
     regions = pgan.moved_boxes(boxes, rng.uniform(-1, 1, (5, 7, 4)).astype("float32"))
-    decoded = pgan.decode_boxes(regions, pgan.encode_boxes(regions, boxes))
+    decoded = pgan.OFFSETS.decode(pgan.OFFSETS.encode(boxes, regions), regions)
     np.testing.assert_allclose(decoded, boxes, atol=1e-5)
     region, box = np.array([[0.2, 0.2, 0.4, 0.4], [0.3, 0.1, 0.5, 0.5]], "float32")
     half_a_side_down_twice_as_wide = [0.5 / 0.1, 0, 0, np.log(2) / 0.2]
-    np.testing.assert_allclose(pgan.encode_boxes(region, box), half_a_side_down_twice_as_wide, atol=1e-4)
+    np.testing.assert_allclose(pgan.OFFSETS.encode(box, region), half_a_side_down_twice_as_wide, atol=1e-4)
 
 
 def test_moved_boxes_still_show_their_object():
     rng = np.random.default_rng(0)
     boxes = pgan.background_boxes(rng.uniform(size=(1, 500, 4)).astype("float32"))
     moved = pgan.moved_boxes(boxes, rng.uniform(-1, 1, (1, 500, 4)).astype("float32"))
-    overlaps = np.diagonal(np.asarray(pgan.iou(moved, boxes))[0])
+    overlaps = np.diagonal(np.asarray(detection.iou(moved, boxes))[0])
     assert overlaps.min() > 0.5
     assert overlaps.mean() < 0.9
 
@@ -89,7 +89,7 @@ def test_moved_boxes_still_show_their_object():
 def test_overlap_by_hand():
     boxes = np.array([[[0, 0, 0.4, 0.4]]], "float32")
     others = np.array([[[0, 0, 0.4, 0.4], [0.2, 0, 0.6, 0.4], [0.5, 0.5, 1, 1]]], "float32")
-    np.testing.assert_allclose(pgan.iou(boxes, others)[0, 0], [1, 1 / 3, 0], atol=1e-6)
+    np.testing.assert_allclose(detection.iou(boxes, others)[0, 0], [1, 1 / 3, 0], atol=1e-6)
 
 
 # -------------------------------------------------------------------- networks
@@ -133,12 +133,17 @@ def test_any_backbone_by_name_or_file(tmp_path):
     assert [t.shape[-1] for t in model.backbone.outputs] == [64, 128]
     with pytest.warns(UserWarning, match="VGG16 starts with random weights"):
         model.before_training(1)
+    assert model.training_notes()["backbone"].startswith("a VGG16 with random weights")
+    frozen = tiny(NAME, detector_steps=0)
+    with pytest.warns(UserWarning, match="detector_steps=0: small keeps its random weights"):
+        frozen.before_training(1)
     images = np.random.default_rng(0).uniform(-1, 1, (1, 16, 16, 1)).astype("float32")
     convolutions = [keras.layers.Conv2D(3, 3, name="early"), keras.layers.Conv2D(5, 3, name="late")]
     keras.Sequential([keras.Input((None, None, 1)), *convolutions]).save(tmp_path / "own.keras")
     own = {"backbone": str(tmp_path / "own.keras"), "low_layer": "early", "preprocessing": "none"}
     model = tiny(NAME, **own, high_layer="late")
     assert model.super_resolve(images, np.array([[[0.1, 0.1, 0.5, 0.5]]])).shape == (1, 1, 2, 2, 5)
+    assert model.training_notes() == {"backbone": "the model of the file own.keras"}
     network = keras.models.load_model(tmp_path / "own.keras")
     np.testing.assert_allclose(model.backbone(images)[1], network(images), atol=1e-6)
     with pytest.raises(ValueError, match="Layers of .*early, late"):
@@ -195,9 +200,9 @@ def test_regions_on_objects_and_regions_without(model):
     np.testing.assert_array_equal(labels[:, :objects], fields["labels"])
     assert (labels[:, objects:] == 0).all()
     assert (weights[:, 0] == 0).all()  # boxes of nothing teach nothing
-    overlaps = np.asarray(pgan.iou(regions.boxes[:, objects:], boxes)) * (fields["labels"] > 0)[:, None]
+    overlaps = np.asarray(detection.iou(regions.boxes[:, objects:], boxes)) * (fields["labels"] > 0)[:, None]
     np.testing.assert_array_equal(weights[:, objects:] > 0, overlaps.max(-1) < 0.3)
-    goals = pgan.decode_boxes(regions.boxes[:, :objects], regions.offsets[:, :objects])
+    goals = pgan.OFFSETS.decode(regions.offsets[:, :objects], regions.boxes[:, :objects])
     np.testing.assert_allclose(goals, boxes, atol=1e-4)
 
 

@@ -5,13 +5,12 @@ A box is top, left, bottom, right as parts of a picture's height and width.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import tensorflow as tf
-
-#: What offsets are multiplied by, so that they are about as large as scores.
-OFFSET_SCALE = 5.0
 
 
 def anchors(
@@ -29,34 +28,71 @@ def anchors(
     return (pixels / np.tile(image_size, 2)).astype("float32")
 
 
+def centers_and_sides(boxes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Boxes (..., 4) -> centers (..., 2) and sides (..., 2)."""
+    low, high = boxes[..., :2], boxes[..., 2:]
+    return (low + high) / 2, high - low
+
+
+def from_centers(centers: tf.Tensor, sides: tf.Tensor) -> tf.Tensor:
+    """The inverse of `centers_and_sides`."""
+    return tf.concat([centers - sides / 2, centers + sides / 2], axis=-1)
+
+
 def iou(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
-    """Intersection over union of all pairs: boxes (..., n, 4) and (..., m, 4) -> (..., n, m)."""
-    a, b = a[..., :, None, :], b[..., None, :, :]
+    """Intersection over union of all pairs: boxes (..., n, 4) and (..., m, 4) -> (..., n, m).
+
+    Boxes without area overlap nothing.
+    """
+    a, b = tf.cast(a, tf.float32)[..., :, None, :], tf.cast(b, tf.float32)[..., None, :, :]
     sides = tf.minimum(a[..., 2:], b[..., 2:]) - tf.maximum(a[..., :2], b[..., :2])
     shared = tf.reduce_prod(tf.maximum(sides, 0.0), axis=-1)
-    areas = [tf.reduce_prod(boxes[..., 2:] - boxes[..., :2], axis=-1) for boxes in (a, b)]
+    areas = [tf.reduce_prod(tf.maximum(x[..., 2:] - x[..., :2], 0.0), axis=-1) for x in (a, b)]
     return tf.math.divide_no_nan(shared, areas[0] + areas[1] - shared)
 
 
-def encode(boxes: tf.Tensor, references: tf.Tensor) -> tf.Tensor:
-    """Offsets from references to boxes, both (..., 4): shifts in parts of the sides, logarithms of scales."""
-    (center, side), (own_center, own_side) = _centered(boxes), _centered(references)
-    side = tf.maximum(side, 1e-4)
-    offsets = tf.concat([(center - own_center) / own_side, tf.math.log(side / own_side)], axis=-1)
-    return OFFSET_SCALE * offsets
+@dataclass(frozen=True)
+class BoxCode:
+    """How four numbers, offsets, lead from one box to another: two shifts and two logarithms of scales.
+
+    Attributes:
+        scale: what the offsets are divided by, so that they are about as large as scores.
+        corner: shifts are those of the top left corner, else of the center; in parts of the sides.
+        largest: decoded sides are at most so many times as large as the reference's, or as small.
+    """
+
+    scale: tuple[float, float, float, float]
+    corner: bool = False
+    largest: float = 4.0
+
+    def encode(self, boxes: tf.Tensor, references: tf.Tensor) -> tf.Tensor:
+        """Offsets (..., 4) from references to boxes, both (..., 4)."""
+        (goal, wanted), (start, sides) = self._parts(boxes), self._parts(references)
+        scales = tf.math.log(tf.maximum(wanted, 1e-4) / sides)
+        return tf.concat([(goal - start) / sides, scales], axis=-1) / tf.constant(self.scale)
+
+    def decode(self, offsets: tf.Tensor, references: tf.Tensor) -> tf.Tensor:
+        """The boxes that `encode` made offsets of, cut off at the image's border."""
+        point, sides = self._parts(references)
+        offsets = offsets * tf.constant(self.scale)
+        limit = math.log(self.largest)
+        point, sides = (
+            point + offsets[..., :2] * sides,
+            sides * tf.exp(tf.clip_by_value(offsets[..., 2:], -limit, limit)),
+        )
+        boxes = tf.concat([point, point + sides], axis=-1) if self.corner else from_centers(point, sides)
+        return tf.clip_by_value(boxes, 0.0, 1.0)
+
+    def _parts(self, boxes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """The points that shifts move, and the sides."""
+        centers, sides = centers_and_sides(boxes)
+        return (boxes[..., :2] if self.corner else centers), sides
 
 
-def decode(offsets: tf.Tensor, references: tf.Tensor) -> tf.Tensor:
-    """The boxes that `encode` made offsets of, cut off at the picture's border."""
-    center, side = _centered(references)
-    shift, scale = tf.split(offsets / OFFSET_SCALE, 2, axis=-1)
-    center, half = center + shift * side, side * tf.exp(tf.minimum(scale, 4.0)) / 2
-    return tf.clip_by_value(tf.concat([center - half, center + half], axis=-1), 0.0, 1.0)
-
-
-def _centered(boxes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    low, high = tf.split(boxes, 2, axis=-1)
-    return (low + high) / 2, high - low
+def smooth_l1(differences: tf.Tensor) -> tf.Tensor:
+    """x^2 / 2 where |x| < 1, else |x| - 1/2, summed over the last axis (Girshick 2015, equation 3)."""
+    size = tf.abs(differences)
+    return tf.reduce_sum(tf.where(size < 1, size**2 / 2, size - 0.5), axis=-1)
 
 
 def suppressed(

@@ -92,6 +92,44 @@ class OuterEpsilonRMSprop(keras.optimizers.RMSprop):
 
 
 @keras.saving.register_keras_serializable("tf_gan_zoo")
+class CoupledDecaySGD(keras.optimizers.SGD):
+    """Gradient descent with a weight decay that is part of the gradient, as in Caffe, Torch and TensorFlow 1.
+
+        velocity = momentum * velocity - learning_rate * (gradient + decay * kernel)
+
+    so that in the long run it acts 1 / (1 - momentum) times as strongly as Keras's `weight_decay`, which is
+    decoupled from the momentum. Kernels alone decay: weights of at least two axes, no biases, no gains.
+
+    Args:
+        learning_rate: number or schedule.
+        momentum: 0 for none.
+        decay: of half the squared kernels, at least 0.
+        **kwargs: of `keras.optimizers.SGD`, without `weight_decay`.
+
+    Raises:
+        ValueError: for a negative decay, or both kinds of decay.
+    """
+
+    def __init__(
+        self, learning_rate: Any = 0.01, momentum: float = 0.0, decay: float = 0.0, **kwargs: Any
+    ) -> None:
+        super().__init__(learning_rate, momentum, **kwargs)
+        if decay < 0 or self.weight_decay:
+            raise ValueError(
+                f"CoupledDecaySGD needs decay >= 0 and no weight_decay, got {decay} and {self.weight_decay}."
+            )
+        self.decay = decay
+
+    def update_step(self, gradient: tf.Tensor, variable: keras.Variable, learning_rate: tf.Tensor) -> None:
+        if len(variable.shape) > 1:
+            gradient = tf.cast(gradient, variable.dtype) + self.decay * tf.convert_to_tensor(variable)
+        super().update_step(gradient, variable, learning_rate)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "decay": self.decay}
+
+
+@keras.saving.register_keras_serializable("tf_gan_zoo")
 class InnerEpsilonAdam(keras.optimizers.Adam):
     """Adam with epsilon inside the root: a variable moves by rate * m / sqrt(v + epsilon).
 

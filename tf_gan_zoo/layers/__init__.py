@@ -6,6 +6,7 @@ from tf_gan_zoo.layers.equalized import EqualizedConv2D, EqualizedDense
 from tf_gan_zoo.layers.history_buffer import HistoryBuffer
 from tf_gan_zoo.layers.image_pool import ImagePool
 from tf_gan_zoo.layers.instance_norm import InstanceNormalization
+from tf_gan_zoo.layers.local_response_norm import LocalResponseNormalization
 from tf_gan_zoo.layers.maxout import Maxout
 from tf_gan_zoo.layers.minibatch_discrimination import MinibatchDiscrimination
 from tf_gan_zoo.layers.minibatch_stddev import MinibatchStddev
@@ -39,6 +40,7 @@ __all__ = [
     "HistoryBuffer",
     "ImagePool",
     "InstanceNormalization",
+    "LocalResponseNormalization",
     "Maxout",
     "MinibatchDiscrimination",
     "MinibatchStddev",

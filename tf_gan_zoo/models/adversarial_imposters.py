@@ -18,11 +18,15 @@ By `mode`:
                by exp(phi . f); after each round the pool keeps these weights in the place of S.
 
 The detector is RPN+: VGG-16 whose third, fourth and fifth block, brought to one size and one scale, give the
-features of nine anchors per cell. One fit() goes through rounds and detector; what was chosen is a network's
-state, "selector", and is saved with the rest.
+features of nine anchors per cell. VGG-16 begins with ImageNet weights, the detector's first two blocks keep
+them (`feature_weights`). One fit() goes through rounds and detector; what was chosen is a network's state,
+"selector", and is saved with the rest.
 
 Reference: S. Huang, D. Ramanan, "Expecting the Unexpected: Training Detectors for Unusual Pedestrians with
-Adversarial Imposters", CVPR 2017, arXiv:1703.06283; RPN+ and its training as in the authors' released code.
+Adversarial Imposters", CVPR 2017, arXiv:1703.06283; RPN+ as in the authors' code (RPNplus, train.py and
+data_engine.py). Compared with it: layers and their first weights, which anchors are people's (overlap 0.5),
+which are background (0.2) and how many of both count (42 and five times as many as people's), offsets (top
+left corner and sides, times 5), the losses with their divisors, coupled weight decay of kernels, rates.
 
 Choices where the paper leaves room: D is VGG-16's convolutions with the mean over the picture and a dense
 layer; both kinds of pictures are blurred and get noise, so that it looks at scenes and not at the renderer's
@@ -31,14 +35,19 @@ the sum over rounds of D's logits, which are taken in a pass of the pool at the 
 rests; S shrinks from round to round, and what has left it stays out. (With S chosen anew from the whole pool
 by the last D alone, it jumps to scenes that D has not met for a while: on the stand-in they were further from
 the real ones after the second round than before the first.) "steer" reweighs the pool; to render anew from
-what it found, draw from `prior` (see `tf_gan_zoo.scenes`). Anchors are matched as in Faster R-CNN (0.7, 0.3).
+what it found, draw from `prior` (see `tf_gan_zoo.scenes`).
 
-Departure: weight decay is decoupled from momentum.
+Departures from the code: images with fewer than ten people's anchors take part, since S has been chosen; one
+without any teaches nothing, as there. Boxes found are suppressed by intersection over union, not over the
+smaller box, and cut off at the border instead of left out, as is usual where detectors are compared. Anchors
+over the border count, as in effect there: the code lists those within, but never uses the list.
 """
 
 from __future__ import annotations
 
 import functools
+import math
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -63,7 +72,14 @@ from tf_gan_zoo.config import (
 )
 from tf_gan_zoo.endpoints import Endpoint
 from tf_gan_zoo.gan import GAN
-from tf_gan_zoo.models.perceptual_gan_small_objects import VGGInputs, smooth_l1
+from tf_gan_zoo.networks.vgg import (
+    FeatureWeightsError,
+    VGGInputs,
+    describe_weights,
+    load_vgg16,
+    vgg16_maps,
+)
+from tf_gan_zoo.optimizers import CoupledDecaySGD
 from tf_gan_zoo.registry import Paper, register
 
 #: Height and width of the released code's anchors, in pixels.
@@ -71,10 +87,10 @@ ANCHORS = (
     (100.0, 100.0), (300.0, 300.0), (500.0, 500.0), (200.0, 100.0), (370.0, 185.0), (440.0, 220.0),
     (100.0, 200.0), (185.0, 370.0), (220.0, 440.0),
 )  # fmt: skip
-#: From which overlap on an anchor is a person's, and below which it is nobody's.
-_MATCHED, _FREE = 0.7, 0.3
-#: Filters of VGG-16's convolutions, block by block.
-_VGG16 = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
+#: From anchors to people: of the top left corner and the sides, times 5.
+OFFSETS = detection.BoxCode((0.2, 0.2, 0.2, 0.2), corner=True, largest=math.exp(4.0))
+#: Blocks of the detector's VGG-16 that keep ImageNet weights.
+_FROZEN_BLOCKS = 2
 _UNSEEN = -100.0  # score of scenes that D has not looked at
 
 
@@ -94,10 +110,17 @@ class AdversarialImpostersConfig(Config):
         num_bins: of the histograms of theta.
         max_boxes: boxes of a picture in the data, some of them empty.
         backbone: of both networks: "vgg16" (stride 16) or "small" (stride 8), ours.
+        feature_weights: VGG-16's at the beginning: "imagenet", the path of a Keras weights file, or None:
+            random, with a warning; then the detector is trained whole.
         width: filters of the first convolution of the small ones.
         anchors: height and width of boxes around each cell, in pixels.
         head_std: standard deviation of the first weights behind the backbone.
-        num_sampled: anchors of a picture that count in a step, at most half of them a person's.
+        matched_overlap: from here on an anchor is a person's;
+        free_overlap: up to here it is background.
+        match_nearest: the anchor that overlaps a person most is the person's in any case, as in Faster R-CNN;
+            for small images, whose people fit few anchors.
+        num_sampled: anchors of an image that count in a step;
+        background_ratio: of these, background at most so many times as many as people's.
         box_weight: of the box offsets' loss.
         noise_std: of the noise that D's inputs get, in pixel values.
         crop_size: pixels per side of people that a second discriminator judges, cut out of both kinds of
@@ -107,7 +130,8 @@ class AdversarialImpostersConfig(Config):
         augment: detectors train with pictures that are mirrored half of the time and get D's noise.
         compare: also train two detectors like the first, on K random scenes of the pool and on all.
         discriminator_learning_rate: of D's Adam.
-        optimizer: of the detectors: "sgd" with momentum and weight decay, or "adam" (ours).
+        optimizer: of the detectors: "sgd" with momentum and coupled weight decay of the kernels, or "adam"
+            (ours).
         learning_rate: of the detectors; a tenth from 70%, a hundredth from 90% of its steps on.
     """
 
@@ -129,10 +153,15 @@ class AdversarialImpostersConfig(Config):
     num_bins: PositiveInt = 8
     max_boxes: PositiveInt = 16
     backbone: Literal["vgg16", "small"] = "vgg16"
+    feature_weights: str | None = "imagenet"
     width: PositiveInt = 16
     anchors: tuple[tuple[PositiveFloat, PositiveFloat], ...] = ANCHORS
     head_std: PositiveFloat = 0.01
+    matched_overlap: Annotated[float, Limits(gt=0, le=1)] = 0.5
+    free_overlap: Annotated[float, Limits(ge=0, lt=1)] = 0.2
+    match_nearest: bool = False
     num_sampled: PositiveInt = 256
+    background_ratio: PositiveInt = 5
     box_weight: NonNegativeFloat = 0.5
     noise_std: NonNegativeFloat = 0.04
     crop_size: PositiveInt | None = None
@@ -155,11 +184,26 @@ class AdversarialImpostersConfig(Config):
             )
         if self.num_kept < 1:
             raise ConfigError(f"AdversarialImpostersConfig.keep: {self.keep} of {self.num_pool} is no scene.")
+        if self.free_overlap > self.matched_overlap:
+            raise ConfigError(
+                f"AdversarialImpostersConfig.free_overlap: {self.free_overlap} must not be above "
+                f"matched_overlap ({self.matched_overlap})."
+            )
+        if self.num_sampled <= self.background_ratio:
+            raise ConfigError(
+                f"AdversarialImpostersConfig.num_sampled: {self.num_sampled} leaves people no anchor beside "
+                f"{self.background_ratio} of the background. Use at least {self.background_ratio + 1}."
+            )
 
     @property
     def stride(self) -> int:
         """Pixels from cell to cell of the detector's map."""
         return 16 if self.backbone == "vgg16" else 8
+
+    @property
+    def frozen_blocks(self) -> int:
+        """Blocks of the detector's VGG-16 that are not trained: none that would stay random."""
+        return _FROZEN_BLOCKS if self.feature_weights else 0
 
     @property
     def num_kept(self) -> int:
@@ -192,7 +236,8 @@ class AdversarialImpostersConfig(Config):
         "image_size": 16, "backbone": "small", "width": 4, "anchors": ((8.0, 8.0), (12.0, 6.0)),
         "num_pool": 4, "keep": 0.5, "num_rounds": 1, "round_steps": 1, "detector_steps": 1,
         "finetune_steps": 1, "num_scene_parameters": 2, "num_person_parameters": 2, "max_people": 2,
-        "max_boxes": 2, "num_sampled": 4, "head_std": 0.3, "optimizer": "adam", "batch_size": 4,
+        "max_boxes": 2, "num_sampled": 12, "match_nearest": True, "head_std": 0.3, "optimizer": "adam",
+        "batch_size": 4,
     },
 )  # fmt: skip
 class AdversarialImposters(GAN):
@@ -213,6 +258,7 @@ class AdversarialImposters(GAN):
     view = "imposters"
     public_name = "detector"
     log_names = ("d_loss", "real_score", "pool_score", "class_loss", "box_loss")
+    _has_features = False
 
     def build_networks(self, config: AdversarialImpostersConfig) -> dict[str, keras.Model]:
         networks = {"discriminator": build_discriminator(config)}
@@ -263,7 +309,7 @@ class AdversarialImposters(GAN):
         rate = keras.optimizers.schedules.PiecewiseConstantDecay(ends[:-1], rates)
         if c.optimizer == "adam":
             return keras.optimizers.Adam(rate, epsilon=1e-8)
-        return keras.optimizers.SGD(rate, momentum=c.momentum, weight_decay=c.weight_decay or None)
+        return CoupledDecaySGD(rate, momentum=c.momentum, decay=c.weight_decay)
 
     @property
     def batch_spec(self) -> BatchSpec:
@@ -280,9 +326,49 @@ class AdversarialImposters(GAN):
     def data_keywords(self) -> dict[str, Any]:
         return {"num_pool": self.config.num_pool, "max_boxes": self.config.max_boxes}
 
+    @property
+    def _has_vgg(self) -> bool:
+        return self.config.backbone == "vgg16"
+
+    def before_training(self, last_step: int | None) -> None:
+        """Loads VGG-16's weights into networks that have neither been trained nor loaded.
+
+        Raises:
+            FeatureWeightsError: if they cannot be loaded.
+        """
+        weights = self.config.feature_weights
+        if self._has_vgg and weights:
+            with self.distribute_strategy.scope():
+                load_vgg16([getattr(self, name) for name in ("discriminator", *self.detectors)], weights)
+            self._has_features = True
+        elif self._has_vgg and int(self.step.numpy()) == 0:
+            warnings.warn(
+                "feature_weights=None: VGG-16 begins with random weights, and the detector is trained whole. "
+                "Results are not the paper's; give feature_weights='imagenet' or a file.",
+                stacklevel=2,
+            )
+
+    def _check_features(self) -> None:
+        if self._has_vgg and self.config.feature_weights and not self._has_features:
+            raise FeatureWeightsError(
+                "VGG-16's weights have not been loaded. fit() does so before it starts; without it, call "
+                "model.before_training(None) first."
+            )
+
+    def training_notes(self) -> dict[str, str]:
+        """Which weights VGG-16 began with, and what of it was trained."""
+        if not self._has_vgg:
+            return {}
+        blocks = f"first {self.config.frozen_blocks}" if self.config.frozen_blocks else "none"
+        return {
+            "features": describe_weights(self.config.feature_weights, "VGG16"),
+            "frozen blocks of the detector": blocks,
+        }
+
     # ---------------------------------------------------------------- choosing
 
     def train_step(self, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        self._check_features()
         if self.phase == "selection":
             return self._selection_step(batch)
         pool = self.phase == "detector"
@@ -437,18 +523,18 @@ class AdversarialImposters(GAN):
     def _detection_losses(
         self, name: str, images: tf.Tensor, boxes: tf.Tensor, weights: tf.Tensor, draw: str, training: bool
     ) -> dict[str, tf.Tensor]:
-        """Cross-entropy of sampled anchors and smooth L1 of people's offsets, by the pictures' weights."""
+        """Cross-entropy of sampled anchors and smooth L1 of people's offsets, by the images' weights.
+
+        Each is the mean over those of its image that it is about.
+        """
         logits, offsets = getattr(self, name)(images, training=training)
         draws = self.random_uniform(draw, (tf.shape(images)[0], len(self._anchors)))
-        person, sampled, targets = matched_anchors(self._anchors, boxes, draws, self.config.num_sampled)
+        person, sampled, targets = matched_anchors(self._anchors, boxes, draws, self.config)
         errors = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.cast(person, tf.int32), logits)
-        distances = smooth_l1(offsets - targets)
-        found = tf.cast(person & sampled, tf.float32)
-        counted = tf.cast(sampled, tf.float32)
-        number = tf.maximum(tf.reduce_sum(counted, axis=1), 1.0)
+        distances = detection.smooth_l1(offsets - targets)
         return {
-            "class_loss": tf.reduce_mean(weights * tf.reduce_sum(errors * counted, axis=1) / number),
-            "box_loss": tf.reduce_mean(weights * tf.reduce_sum(distances * found, axis=1) / number),
+            "class_loss": tf.reduce_mean(weights * _mean_of(errors, sampled)),
+            "box_loss": tf.reduce_mean(weights * _mean_of(distances, person & sampled)),
         }
 
     def test_step(self, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
@@ -486,7 +572,7 @@ class AdversarialImposters(GAN):
         images = checked_images(images, self.batch_spec["images"])
         logits, offsets = self.run(images, batch_size, network)
         scores = tf.nn.softmax(logits)[..., 1].numpy()
-        boxes = detection.decode(tf.constant(offsets), tf.constant(self._anchors)).numpy()
+        boxes = OFFSETS.decode(tf.constant(offsets), tf.constant(self._anchors)).numpy()
         scores, boxes = detection.suppressed(scores, boxes, num_boxes, self.config.nms_threshold)
         return {"scores": scores, "boxes": boxes}
 
@@ -595,35 +681,43 @@ class AdversarialImposters(GAN):
 
 
 def matched_anchors(
-    anchors: np.ndarray, boxes: tf.Tensor, draws: tf.Tensor, num_sampled: int
+    anchors: np.ndarray, boxes: tf.Tensor, draws: tf.Tensor, config: AdversarialImpostersConfig
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Which anchors are people, which count, and where the people are.
 
-    An anchor is a person's if they overlap by 0.7 or more, or if it is the one that overlaps the person most;
-    nobody's below 0.3. Of both kinds the ones with the smallest draws count, people's at most half.
+    Of people's and of the background's anchors the ones with the smallest draws count, up to `num_sampled`,
+    the background's at most `background_ratio` times as many as people's.
 
     Args:
         anchors: (num, 4).
         boxes: (batch, objects, 4), those without sides are none.
         draws: (batch, num), uniform.
-        head_std: standard deviation of the first weights behind the backbone.
-        num_sampled: anchors of a picture that count.
+        config: says which overlaps make an anchor a person's or the background's.
 
     Returns:
         booleans (batch, num) twice, and offsets (batch, num, 4).
     """
+    c = config
     references = tf.constant(anchors)
     there = tf.reduce_all(boxes[..., 2:] > boxes[..., :2], axis=-1)
     overlaps = detection.iou(references[None], boxes) * tf.cast(there, tf.float32)[:, None]
     best = tf.reduce_max(overlaps, axis=2)
-    most = tf.reduce_max(overlaps, axis=1, keepdims=True)
-    nearest = tf.reduce_any((overlaps >= most) & (overlaps > 0), axis=2)
-    person = (best >= _MATCHED) | nearest
-    free = (best < _FREE) & ~person
-    taken = _first(person, draws, tf.fill(tf.shape(draws)[:1], num_sampled // 2))
-    rest = num_sampled - tf.reduce_sum(tf.cast(taken, tf.int32), axis=1)
+    person = best >= c.matched_overlap
+    if c.match_nearest:
+        most = tf.reduce_max(overlaps, axis=1, keepdims=True)
+        person |= tf.reduce_any((overlaps >= most) & (overlaps > 0), axis=2)
+    free = (best <= c.free_overlap) & ~person
+    taken = _first(person, draws, tf.fill(tf.shape(draws)[:1], c.num_sampled // (c.background_ratio + 1)))
+    number = tf.reduce_sum(tf.cast(taken, tf.int32), axis=1)
+    rest = _first(free, draws, tf.minimum(c.num_sampled - number, c.background_ratio * number))
     own = tf.gather(boxes, tf.argmax(overlaps, axis=2), batch_dims=1)
-    return person, taken | _first(free, draws, rest), detection.encode(own, references[None])
+    return person, taken | rest, OFFSETS.encode(own, references[None])
+
+
+def _mean_of(values: tf.Tensor, chosen: tf.Tensor) -> tf.Tensor:
+    """Each row's mean of the chosen values, both (batch, num); 0 where none is."""
+    chosen = tf.cast(chosen, tf.float32)
+    return tf.math.divide_no_nan(tf.reduce_sum(values * chosen, axis=1), tf.reduce_sum(chosen, axis=1))
 
 
 def _first(candidates: tf.Tensor, draws: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
@@ -710,7 +804,7 @@ class AnchoredBoxes(layers.Layer):
 
     def call(self, offsets: tf.Tensor) -> tf.Tensor:
         anchors = detection.anchors(self.image_size, self.stride, self.sizes)
-        return detection.decode(offsets, tf.constant(anchors)[None])
+        return OFFSETS.decode(offsets, tf.constant(anchors)[None])
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         return input_shape
@@ -764,7 +858,7 @@ def build_discriminator(config: AdversarialImpostersConfig) -> keras.Model:
     images = keras.Input((*height_width(config.image_size), 3), name="images")
     x = Blur(dtype="float32")(images)
     if config.backbone == "vgg16":
-        x = _vgg16(VGGInputs(dtype="float32", name="preprocessing")(x), frozen_blocks=0)[-1]
+        x = vgg16_maps(VGGInputs(dtype="float32", name="preprocessing")(x))[-1]
     else:
         for factor in (1, 2, 4, 8):
             x = layers.Conv2D(factor * config.width, 4, 2, padding="same")(x)
@@ -787,7 +881,8 @@ def build_detector(config: AdversarialImpostersConfig, name: str = "detector") -
     """RPN+: images -> logits (batch, anchors, 2) of nobody and somebody, offsets (batch, anchors, 4)."""
     images = keras.Input((*height_width(config.image_size), 3), name="images")
     if config.backbone == "vgg16":
-        maps = _vgg16(VGGInputs(dtype="float32", name="preprocessing")(images), frozen_blocks=2)
+        inputs = VGGInputs(dtype="float32", name="preprocessing")(images)
+        maps = vgg16_maps(inputs, config.frozen_blocks)[2:]
     else:
         maps = _small(images, config.width)
     low, middle, high = maps
@@ -808,22 +903,6 @@ def build_detector(config: AdversarialImpostersConfig, name: str = "detector") -
 def _head(config: AdversarialImpostersConfig) -> dict[str, keras.initializers.Initializer]:
     """First weights of one of the head's layers."""
     return {"kernel_initializer": keras.initializers.RandomNormal(stddev=config.head_std)}
-
-
-def _vgg16(x: keras.KerasTensor, frozen_blocks: int) -> list[keras.KerasTensor]:
-    """VGG-16's convolutions: the maps behind the third and fourth pooling, and the last one."""
-    maps = []
-    for number, block in enumerate(_VGG16, 1):
-        for index, filters in enumerate(block, 1):
-            layer = layers.Conv2D(
-                filters, 3, padding="same", activation="relu", kernel_initializer="he_normal",
-                name=f"conv{number}_{index}", trainable=number > frozen_blocks,
-            )  # fmt: skip
-            x = layer(x)
-        if number < len(_VGG16):
-            x = layers.MaxPooling2D(2, name=f"pool{number}")(x)
-        maps.append(x)
-    return maps[2:]
 
 
 def _small(x: keras.KerasTensor, width: int) -> list[keras.KerasTensor]:

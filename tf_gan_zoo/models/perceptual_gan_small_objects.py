@@ -25,9 +25,9 @@ Small Object Detection", CVPR 2017, arXiv:1706.05274, section 3 and figure 3.
 
 Choices where the paper leaves room: six residual blocks with batch normalisation, D_a's layers 4096, 1024, 1
 and G's 3x3 convolution with 256 channels and stride 2, as in re-implementations; box offsets are divided by
-(0.1, 0.1, 0.2, 0.2), as in Fast R-CNN's code; weight decay is decoupled from momentum. Departures: regions
-are aligned (Mask R-CNN) instead of pooled by maxima; there is no proposal network; the middle sizes train
-the detector alone.
+(0.1, 0.1, 0.2, 0.2), as in Fast R-CNN's code. There is no released code; its re-implementations are Detectron
+forks. Departures: regions are aligned (Mask R-CNN) instead of pooled by maxima; there is no proposal network;
+the middle sizes train the detector alone; biases learn at the rate of kernels (Detectron: twice it).
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ import tensorflow as tf
 from keras import layers
 from pydantic import Field as Limits
 
+from tf_gan_zoo import detection
 from tf_gan_zoo.batch_spec import BatchError, BatchSpec, Field, checked_images, image_field
 from tf_gan_zoo.config import (
     Channels,
@@ -58,13 +59,14 @@ from tf_gan_zoo.config import (
 )
 from tf_gan_zoo.endpoints import Endpoint
 from tf_gan_zoo.gan import GAN
-from tf_gan_zoo.layers import BatchToRegions, RegionsToBatch, RoIAlign
-from tf_gan_zoo.networks.vgg import vgg_inputs
+from tf_gan_zoo.layers import BatchToRegions, LocalResponseNormalization, RegionsToBatch, RoIAlign
+from tf_gan_zoo.networks.vgg import VGGInputs, describe_weights
+from tf_gan_zoo.optimizers import CoupledDecaySGD
 from tf_gan_zoo.paths import expand
 from tf_gan_zoo.registry import Paper, register
 
-#: What box offsets are divided by: down and right in parts of the region's sides, logarithms of its scale.
-_OFFSET_SCALE = (0.1, 0.1, 0.2, 0.2)
+#: From regions to their objects' boxes, as in Fast R-CNN's code.
+OFFSETS = detection.BoxCode((0.1, 0.1, 0.2, 0.2))
 #: How far a region of training lies beside its object's box, in parts of its sides, and log of its scale.
 _SHIFT, _STRETCH = 0.1, 0.15
 #: Sides of regions without an object, as parts of the picture's; those that overlap more count for nothing.
@@ -95,7 +97,7 @@ class PerceptualGANConfig(Config):
         pretrain_steps: then steps of G by the detector's losses alone.
         train_perception: the perception branch learns on in the adversarial phase.
         adversarial_weight, perception_weight: of the terms of G's loss.
-        optimizer: "sgd" with momentum and weight decay, or "adam" (ours).
+        optimizer: "sgd" with momentum and coupled weight decay of the kernels, or "adam" (ours).
         learning_rate: falls to a tenth after 60%, to a hundredth after 80% of a player's updates.
     """
 
@@ -153,7 +155,7 @@ class Regions(NamedTuple):
     Attributes:
         boxes: (batch, regions, 4).
         labels: (batch, regions), 0 for no object.
-        offsets: (batch, regions, 4), from the region to its object's box, see `encode_boxes`.
+        offsets: (batch, regions, 4), from the region to its object's box, see `OFFSETS`.
         sizes: (batch, regions), side in pixels.
         weights: (batch, regions), 0 for those that are neither an object nor clearly none.
     """
@@ -229,7 +231,7 @@ class PerceptualGAN(GAN):
         )
         if c.optimizer == "adam":
             return keras.optimizers.Adam(rate, epsilon=1e-8)
-        return keras.optimizers.SGD(rate, momentum=c.momentum, weight_decay=c.weight_decay or None)
+        return CoupledDecaySGD(rate, momentum=c.momentum, decay=c.weight_decay)
 
     def _updates_of(self, player: str) -> int:
         """How often a player is updated in the whole run."""
@@ -254,15 +256,36 @@ class PerceptualGAN(GAN):
         return {"num_boxes": self.config.num_boxes} if self.config.data.startswith("coco:") else {}
 
     def before_training(self, last_step: int | None) -> None:
-        """Says so if a known backbone starts with random weights."""
+        """Says so if the backbone starts, or even stays, with random weights."""
         c = self.config
-        known = c.backbone not in ("small",) and not expand(c.backbone).is_file()
-        if known and c.backbone_weights is None and int(self.step.numpy()) == 0:
+        if c.backbone_weights or expand(c.backbone).is_file() or self._is_backbone_trained():
+            return
+        if not c.detector_steps:
+            warnings.warn(
+                f"backbone_weights=None and detector_steps=0: {c.backbone} keeps its random weights, so its "
+                "features mean little; give weights, or train it with detector_steps.",
+                stacklevel=2,
+            )
+        elif c.backbone != "small":
             warnings.warn(
                 f"backbone_weights=None: {c.backbone} starts with random weights. Results are not those of "
                 "a paper that uses ImageNet's; give backbone_weights='imagenet' or a file.",
                 stacklevel=2,
             )
+
+    def _is_backbone_trained(self) -> bool:
+        """Whether it has been trained or loaded: a new one's biases are all 0."""
+        return any(np.any(v) for v in self.backbone.variables if v.name == "bias")
+
+    def training_notes(self) -> dict[str, str]:
+        """Which weights a backbone from elsewhere began with."""
+        c = self.config
+        if c.backbone == "small" and c.backbone_weights is None:
+            return {}
+        name = expand(c.backbone).name
+        if expand(c.backbone).is_file() and c.backbone_weights is None:
+            return {"backbone": f"the model of the file {name}"}
+        return {"backbone": describe_weights(c.backbone_weights, name)}
 
     # ---------------------------------------------------------------- training
 
@@ -314,7 +337,7 @@ class PerceptualGAN(GAN):
         labels, weights = (tf.reshape(x, [-1]) for x in (regions.labels, regions.weights * chosen))
         class_losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, scores)
         own = tf.gather(offsets, labels, axis=1, batch_dims=1)
-        box_losses = smooth_l1(own - tf.reshape(regions.offsets, (-1, 4)))
+        box_losses = detection.smooth_l1(own - tf.reshape(regions.offsets, (-1, 4)))
         box_losses *= tf.cast(labels > 0, tf.float32)
         return {
             "class_loss": weighted_mean(class_losses, weights),
@@ -382,13 +405,14 @@ class PerceptualGAN(GAN):
         labels = tf.repeat(batch["labels"], c.boxes_per_object, axis=1)
         near = moved_boxes(targets, tf.reshape(draw, tf.shape(targets)))
         away = background_boxes(self.random_uniform("background", (count, c.num_background, 4)))
-        overlap = tf.reduce_max(iou(away, boxes) * tf.cast(batch["labels"] > 0, tf.float32)[:, None], axis=2)
+        there = tf.cast(batch["labels"] > 0, tf.float32)[:, None]
+        overlap = tf.reduce_max(detection.iou(away, boxes) * there, axis=2)
         regions = tf.concat([near, away], axis=1)
         free = tf.cast(overlap < _BACKGROUND_IOU, tf.float32)
         return Regions(
             boxes=regions,
             labels=tf.concat([labels, tf.zeros(tf.shape(away)[:2], tf.int32)], axis=1),
-            offsets=tf.concat([encode_boxes(near, targets), tf.zeros_like(away)], axis=1),
+            offsets=tf.concat([OFFSETS.encode(targets, near), tf.zeros_like(away)], axis=1),
             sizes=side_in_pixels(regions, height_width(c.image_size)),
             weights=tf.concat([tf.cast(labels > 0, tf.float32), free], axis=1),
         )
@@ -541,7 +565,7 @@ def accuracy_by_size(
     Returns:
         accuracy_small, accuracy_medium, accuracy_large and iou_* of the sizes that there are.
     """
-    overlaps = np.asarray(iou(found["boxes"], ordered_corners(boxes)))
+    overlaps = np.asarray(detection.iou(found["boxes"], ordered_corners(boxes)))
     overlaps = np.diagonal(overlaps, axis1=1, axis2=2)
     results = {}
     for name, of_this_size in parted_by_size(boxes, image_size, limits).items():
@@ -580,12 +604,6 @@ def weighted_mean(values: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
     return tf.reduce_sum(tf.cast(values, tf.float32) * weights) * replicas / tf.maximum(total, 1.0)
 
 
-def smooth_l1(differences: tf.Tensor) -> tf.Tensor:
-    """x^2 / 2 where |x| < 1, else |x| - 1/2, summed over the last axis (Girshick 2015, equation 3)."""
-    size = tf.abs(differences)
-    return tf.reduce_sum(tf.where(size < 1, size**2 / 2, size - 0.5), axis=-1)
-
-
 # -------------------------------------------------------------------- boxes
 
 
@@ -597,24 +615,16 @@ def ordered_corners(boxes: tf.Tensor) -> tf.Tensor:
     return tf.concat([start, tf.maximum(tf.maximum(first, second), start + _NO_SIDE)], axis=-1)
 
 
-def _centers_and_sides(boxes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    return (boxes[..., :2] + boxes[..., 2:]) / 2, boxes[..., 2:] - boxes[..., :2]
-
-
-def _from_centers(centers: tf.Tensor, sides: tf.Tensor) -> tf.Tensor:
-    return tf.concat([centers - sides / 2, centers + sides / 2], axis=-1)
-
-
 def side_in_pixels(boxes: tf.Tensor, image_size: tuple[int, int]) -> tf.Tensor:
     """The root of the area of boxes (..., 4) -> (...)."""
-    sides = _centers_and_sides(boxes)[1] * tf.constant(image_size, tf.float32)
+    sides = detection.centers_and_sides(boxes)[1] * tf.constant(image_size, tf.float32)
     return tf.sqrt(tf.maximum(tf.reduce_prod(sides, axis=-1), 0.0))
 
 
 def moved_boxes(boxes: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
     """Boxes (..., 4) moved and stretched a little by draws (..., 4) from [-1, 1]."""
-    centers, sides = _centers_and_sides(boxes)
-    return _from_centers(
+    centers, sides = detection.centers_and_sides(boxes)
+    return detection.from_centers(
         centers + _SHIFT * draws[..., :2] * sides, sides * tf.exp(_STRETCH * draws[..., 2:])
     )
 
@@ -624,31 +634,7 @@ def background_boxes(draws: tf.Tensor) -> tf.Tensor:
     low, high = _BACKGROUND_SIDES
     side = low * (high / low) ** draws[..., 2:3]
     sides = side * tf.exp(0.4 * (draws[..., 3:] - 0.5) * tf.constant([1.0, -1.0]))
-    return _from_centers(sides / 2 + draws[..., :2] * (1 - sides), sides)
-
-
-def iou(boxes: tf.Tensor, others: tf.Tensor) -> tf.Tensor:
-    """Intersection over union: (batch, m, 4) and (batch, n, 4) -> (batch, m, n)."""
-    a, b = tf.cast(boxes, tf.float32)[:, :, None], tf.cast(others, tf.float32)[:, None]
-    overlap = tf.minimum(a[..., 2:], b[..., 2:]) - tf.maximum(a[..., :2], b[..., :2])
-    intersection = tf.reduce_prod(tf.maximum(overlap, 0.0), axis=-1)
-    areas = [tf.reduce_prod(tf.maximum(_centers_and_sides(x)[1], 0.0), axis=-1) for x in (a, b)]
-    return intersection / tf.maximum(areas[0] + areas[1] - intersection, 1e-9)
-
-
-def encode_boxes(regions: tf.Tensor, boxes: tf.Tensor) -> tf.Tensor:
-    """What leads from regions to boxes, both (..., 4): moves in parts of the sides, log of the scales."""
-    (centers, sides), (goals, wanted) = _centers_and_sides(regions), _centers_and_sides(boxes)
-    offsets = tf.concat([(goals - centers) / sides, tf.math.log(wanted / sides)], axis=-1)
-    return offsets / tf.constant(_OFFSET_SCALE)
-
-
-def decode_boxes(regions: tf.Tensor, offsets: tf.Tensor) -> tf.Tensor:
-    """The inverse of `encode_boxes`; at most 4 times as large and cut off at the picture's border."""
-    centers, sides = _centers_and_sides(regions)
-    offsets = offsets * tf.constant(_OFFSET_SCALE)
-    scale = tf.exp(tf.clip_by_value(offsets[..., 2:], -np.log(4.0), np.log(4.0)))
-    return tf.clip_by_value(_from_centers(centers + offsets[..., :2] * sides, sides * scale), 0.0, 1.0)
+    return detection.from_centers(sides / 2 + draws[..., :2] * (1 - sides), sides)
 
 
 @keras.saving.register_keras_serializable("tf_gan_zoo")
@@ -659,7 +645,7 @@ class RefinedBoxes(layers.Layer):
     def call(self, inputs: list[tf.Tensor]) -> tf.Tensor:
         boxes, offsets, scores = inputs
         best = tf.one_hot(tf.argmax(scores[..., 1:], axis=-1), offsets.shape[2] - 1)
-        return decode_boxes(boxes, tf.reduce_sum(offsets[:, :, 1:] * tf.expand_dims(best, -1), axis=2))
+        return OFFSETS.decode(tf.reduce_sum(offsets[:, :, 1:] * tf.expand_dims(best, -1), axis=2), boxes)
 
     def compute_output_shape(self, input_shape: list[tuple]) -> tuple[int | None, ...]:
         return input_shape[0]
@@ -750,39 +736,21 @@ def build_backbone(config: PerceptualGANConfig) -> keras.Model:
     return keras.Model(images, maps, name="backbone")
 
 
-@keras.saving.register_keras_serializable("tf_gan_zoo")
-class VGGInputs(layers.Layer):
-    """What VGG networks expect, see `networks.vgg.vgg_inputs`."""
-
-    def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        return vgg_inputs(inputs)
-
-    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        return (*input_shape[:-1], 3)
-
-
-@keras.saving.register_keras_serializable("tf_gan_zoo")
-class ResponseNormalization(layers.Layer):
-    """x / (2 + 1e-4 sum of the squares of five neighbouring channels)^0.75, VGG_CNN_M's."""
-
-    def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        return tf.nn.local_response_normalization(inputs, 2, bias=2.0, alpha=1e-4, beta=0.75)
-
-    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        return input_shape
-
-
 def _vgg_cnn_m(config: PerceptualGANConfig, channels: int) -> keras.Model:
     """Chatfield et al. 2014: five convolutions; the low map is behind the first one."""
     x = images = keras.Input((None, None, channels))
     x = low = layers.Conv2D(96, 7, 2, padding="same", activation="relu", name="conv1")(x)
-    x = layers.MaxPooling2D(3, 2, padding="same")(ResponseNormalization(dtype="float32")(x))
+    x = layers.MaxPooling2D(3, 2, padding="same")(_response_norm()(x))
     x = layers.Conv2D(256, 5, 2, padding="same", activation="relu", name="conv2")(x)
-    x = layers.MaxPooling2D(3, 2, padding="same")(ResponseNormalization(dtype="float32")(x))
+    x = layers.MaxPooling2D(3, 2, padding="same")(_response_norm()(x))
     for number in (3, 4, 5):
         x = layers.Conv2D(512, 3, padding="same", activation="relu", name=f"conv{number}")(x)
     network = keras.Model(images, [low, x], name="vgg_cnn_m_1024")
     return _with_weights(network, config)
+
+
+def _response_norm() -> layers.Layer:
+    return LocalResponseNormalization(bias=2.0, alpha=1e-4, dtype="float32")
 
 
 def _small(config: PerceptualGANConfig, channels: int) -> keras.Model:

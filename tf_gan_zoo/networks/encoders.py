@@ -16,15 +16,14 @@ from pathlib import Path
 
 import keras
 import numpy as np
-import tensorflow as tf
 from keras import layers
 
 from tf_gan_zoo.fitting import initial_conditions
+from tf_gan_zoo.layers import LocalResponseNormalization
 from tf_gan_zoo.metrics.classifier import FeatureWeightsError, read_arrays
+from tf_gan_zoo.networks.vgg import MEAN_BGR, vgg16_maps
 from tf_gan_zoo.paths import expand
 
-#: What ImageNet's Caffe models subtract: mean blue, green, red of 0..255.
-_MEAN_BGR = (103.939, 116.779, 123.68)
 #: Units of the features that these encoders give.
 FEATURE_SIZES = {"caffenet": 4096, "vgg16": 4096}
 #: Side of the square picture, in pixels, that they take.
@@ -122,7 +121,7 @@ def _small(x: keras.KerasTensor, num_classes: int, feature_size: int, width: int
 def _caffe_inputs(x: keras.KerasTensor) -> keras.KerasTensor:
     """Pictures in [-1, 1] -> blue, green, red of 0..255 minus the mean."""
     x = layers.Concatenate()([x] * 3) if x.shape[-1] == 1 else keras.ops.flip(x, axis=-1)
-    return layers.Rescaling(127.5, [127.5 - mean for mean in _MEAN_BGR])(x)
+    return layers.Rescaling(127.5, [127.5 - mean for mean in MEAN_BGR])(x)
 
 
 def _caffenet(x: keras.KerasTensor, num_classes: int) -> Outputs:
@@ -146,29 +145,14 @@ def _two_groups(x: keras.KerasTensor, filters: int, kernel_size: int, name: str)
 
 
 def _vgg16(x: keras.KerasTensor, num_classes: int) -> Outputs:
-    for block, (depth, filters) in enumerate(((2, 64), (2, 128), (3, 256), (3, 512), (3, 512)), start=1):
-        for conv in range(1, depth + 1):
-            name = f"block{block}_conv{conv}"
-            x = layers.Conv2D(filters, 3, padding="same", activation="relu", name=name)(x)
-        x = layers.MaxPooling2D(2, name="hidden" if block == 5 else f"block{block}_pool")(x)
-    return _caffe_head(x, "fc2", num_classes)
+    hidden = layers.MaxPooling2D(2, name="hidden")(vgg16_maps(x)[-1])
+    return _caffe_head(hidden, "fc2", num_classes)
 
 
 def _caffe_head(hidden: keras.KerasTensor, second: str, num_classes: int) -> Outputs:
     features = layers.Dense(4096, activation="relu", name="features")(layers.Flatten()(hidden))
     x = layers.Dense(4096, activation="relu", name=second)(features)
     return [hidden, features, layers.Dense(num_classes, name="logits")(x)]
-
-
-@keras.saving.register_keras_serializable("tf_gan_zoo")
-class LocalResponseNormalization(layers.Layer):
-    """x / (1 + 1e-4 mean of the squares of five neighbouring channels)^0.75, as in CaffeNet."""
-
-    def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        return tf.nn.local_response_normalization(inputs, 2, bias=1.0, alpha=1e-4 / 5, beta=0.75)
-
-    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        return input_shape
 
 
 # -------------------------------------------------------------------- weights

@@ -1,4 +1,4 @@
-"""Frozen VGG19 features, which perceptual losses compare pictures in.
+"""VGG: frozen VGG19 features, which perceptual losses compare images in, and VGG16's convolutions.
 
 Reference: K. Simonyan, A. Zisserman, "Very Deep Convolutional Networks for Large-Scale Image
 Recognition", ICLR 2015, arXiv:1409.1556.
@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import keras
+import numpy as np
 import tensorflow as tf
 from keras import layers as keras_layers
 
@@ -22,9 +23,9 @@ from tf_gan_zoo.metrics.features import FEATURES_DIR
 from tf_gan_zoo.paths import expand
 
 #: What the Caffe model that the ImageNet weights come from subtracts: mean blue, green, red of 0..255.
-_MEAN_BGR = (103.939, 116.779, 123.68)
-#: Convolutions in each of the five blocks, and their filters as multiples of the first's.
-_CONVOLUTIONS, _WIDTHS = (2, 2, 4, 4, 4), (1, 2, 4, 8, 8)
+MEAN_BGR = (103.939, 116.779, 123.68)
+#: Convolutions in each of the five blocks of VGG19 and VGG16, and their filters as multiples of the first's.
+_CONVOLUTIONS, _CONVOLUTIONS_16, _WIDTHS = (2, 2, 4, 4, 4), (2, 2, 3, 3, 3), (1, 2, 4, 8, 8)
 #: Filters of the first convolution in the paper.
 WIDTH = 64
 #: Weights that ship with the zoo, by the value of `feature_weights` that names them.
@@ -32,7 +33,7 @@ PACKAGED = {"emoji": FEATURES_DIR / "vgg19_emoji.npz"}
 
 
 class FeatureWeightsError(RuntimeError):
-    """VGG19's weights cannot be had or do not fit; the message says how to go on."""
+    """VGG's weights cannot be loaded or do not fit; the message says how to go on."""
 
 
 class VGG19Features:
@@ -71,25 +72,36 @@ class VGG19Features:
 
 
 def vgg_inputs(images: tf.Tensor) -> tf.Tensor:
-    """Images (batch, height, width, 1 or 3) in [-1, 1] -> VGG19's input: BGR, 0..255 minus the mean.
+    """Images (batch, height, width, 1 or 3) in [-1, 1] -> VGG's input: BGR, 0..255 minus the mean.
 
     Gray pictures are repeated to three channels.
     """
     images = tf.cast(images, tf.float32)
     if images.shape[-1] == 1:
         images = tf.repeat(images, 3, axis=-1)
-    return (images[..., ::-1] + 1.0) * 127.5 - tf.constant(_MEAN_BGR)
+    return (images[..., ::-1] + 1.0) * 127.5 - tf.constant(MEAN_BGR)
 
 
-def describe_weights(weights: str | None) -> str:
+@keras.saving.register_keras_serializable("tf_gan_zoo")
+class VGGInputs(keras_layers.Layer):
+    """`vgg_inputs` as a layer."""
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        return vgg_inputs(inputs)
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        return (*input_shape[:-1], 3)
+
+
+def describe_weights(weights: str | None, network: str = "VGG19") -> str:
     """What `feature_weights` stands for, in words for a record."""
     if weights is None:
-        return "a VGG19 with random weights, which is not what the paper used"
+        return f"a {network} with random weights, which is not what the paper used"
     if weights in PACKAGED:
         return f"the zoo's own narrow VGG19 trained on {weights}, not the ImageNet weights of the paper"
     if weights == "imagenet":
-        return "VGG19 with Keras's ImageNet weights"
-    return f"VGG19 weights from the file {Path(weights).name}"
+        return f"{network} with Keras's ImageNet weights"
+    return f"{network} weights from the file {Path(weights).name}"
 
 
 def build_vgg19(width: int = WIDTH, depth: int | None = None, batch_norm: bool = False) -> keras.Model:
@@ -113,6 +125,54 @@ def build_vgg19(width: int = WIDTH, depth: int | None = None, batch_norm: bool =
         else:
             x = keras_layers.MaxPooling2D(2, name=name)(x)
     return keras.Model(images, x, name="vgg19")
+
+
+def vgg16_maps(x: keras.KerasTensor, frozen_blocks: int = 0) -> list[keras.KerasTensor]:
+    """VGG16's convolutions: inputs of `vgg_inputs` -> the maps behind four poolings, and the last block's.
+
+    Layers are named as in `keras.applications`: blockB_convC, blockB_pool.
+
+    Args:
+        x: (batch, height, width, 3).
+        frozen_blocks: so many blocks from the first on are not trained.
+    """
+    maps = []
+    for block, count in enumerate(_CONVOLUTIONS_16, 1):
+        for index in range(1, count + 1):
+            x = keras_layers.Conv2D(
+                WIDTH * _WIDTHS[block - 1], 3, padding="same", activation="relu",
+                kernel_initializer="he_normal", name=f"block{block}_conv{index}",
+                trainable=block > frozen_blocks,
+            )(x)  # fmt: skip
+        x = keras_layers.MaxPooling2D(2, name=f"block{block}_pool")(x) if block < 5 else x
+        maps.append(x)
+    return maps
+
+
+def load_vgg16(networks: Sequence[keras.Model], weights: str) -> None:
+    """Fills the convolutions of `vgg16_maps` in these networks.
+
+    Args:
+        networks: those whose convolutions have been trained or loaded before (a bias is not 0) stay.
+        weights: "imagenet" (Keras's, downloaded once) or the path of a weights file for
+            `keras.applications.VGG16(include_top=False)` (.h5 or .weights.h5).
+
+    Raises:
+        FeatureWeightsError: if the weights cannot be loaded.
+    """
+    parts = [[layer for layer in n.layers if _VGG16_NAME.fullmatch(layer.name)] for n in networks]
+    untrained = [part for part in parts if not any(np.any(layer.bias) for layer in part)]
+    if not untrained:
+        return
+    weights = weights if weights == "imagenet" else str(expand(weights))
+    if weights != "imagenet" and not Path(weights).is_file():
+        raise FeatureWeightsError(f"VGG16 weights: there is no file {weights!r}. {_ADVICE_16}")
+    trained = _keras_vgg("VGG16", weights, _ADVICE_16)
+    for layer in (layer for part in untrained for layer in part):
+        layer.set_weights(trained.get_layer(layer.name).get_weights())
+
+
+_VGG16_NAME = re.compile(r"block\d_conv\d")
 
 
 def _all_layers() -> list[str]:
@@ -168,11 +228,7 @@ def _from_arrays(path: Path, depth: int) -> keras.Model:
 
 
 def _from_keras(weights: str, depth: int) -> keras.Model:
-    try:
-        trained = keras.applications.VGG19(include_top=False, weights=weights)
-    except Exception as error:  # Keras raises a bare Exception where a download fails
-        came = "could not be downloaded" if weights == "imagenet" else f"could not be read from {weights!r}"
-        raise FeatureWeightsError(f"VGG19 weights {came}: {error} {_ADVICE}") from error
+    trained = _keras_vgg("VGG19", weights, _ADVICE)
     network = build_vgg19(depth=depth)
     for layer in network.layers:
         if layer.name.startswith("conv"):
@@ -181,6 +237,20 @@ def _from_keras(weights: str, depth: int) -> keras.Model:
     return network
 
 
+def _keras_vgg(name: str, weights: str, advice: str) -> keras.Model:
+    """Keras's convolutions with weights."""
+    try:
+        return getattr(keras.applications, name)(include_top=False, weights=weights)
+    except Exception as error:  # Keras raises a bare Exception where a download fails
+        came = "could not be downloaded" if weights == "imagenet" else f"could not be read from {weights!r}"
+        raise FeatureWeightsError(f"{name} weights {came}: {error} {advice}") from error
+
+
+_ADVICE_16 = (
+    "To go on: feature_weights=PATH with the file vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5 of Keras "
+    "(or any weights saved from keras.applications.VGG16(include_top=False)), or feature_weights=None to "
+    "begin with random weights."
+)
 _ADVICE = (
     "To go on: feature_weights=PATH with the file vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5 "
     "of Keras (or any weights saved from keras.applications.VGG19(include_top=False)), "
