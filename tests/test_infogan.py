@@ -11,6 +11,7 @@ import tensorflow as tf
 import tf_gan_zoo as zoo
 from tf_gan_zoo.batch_spec import BatchError
 from tf_gan_zoo.config import ConfigError
+from tf_gan_zoo.models import infogan
 from tf_gan_zoo.models.infogan import (
     Codes,
     InfoGAN,
@@ -301,3 +302,22 @@ def test_face_version_of_other_sizes_builds():
 def test_impossible_configs_are_refused(overrides, message):
     with pytest.raises(ConfigError, match=message):
         InfoGANConfig(**overrides)
+
+
+def test_first_weights_are_those_of_the_released_code():
+    """N(0, 0.02), cut at two deviations in D's convolutions; gains of batch norms N(1, 0.02), biases 0."""
+    networks = [infogan._mnist_generator(InfoGANConfig()), infogan._mnist_discriminator(InfoGANConfig())]
+    seen = []
+    for layer in (layer for network in networks for layer in network.layers if layer.weights):
+        kind = type(layer).__name__
+        weight, bias = (np.array(w) for w in layer.weights[:2])
+        seen.append(kind)
+        assert not bias.any()
+        center, deviation = (1, 0.02) if kind == "BatchNormalization" else (0, 0.02)
+        shifted = weight.ravel() - center
+        assert abs(shifted.mean()) < 0.02
+        if kind == "Conv2D":
+            assert 0.03 < np.abs(shifted).max() <= 0.04
+        else:
+            assert shifted.std() == pytest.approx(deviation, rel=0.3)
+    assert [seen.count(kind) for kind in ("BatchNormalization", "Conv2D", "Conv2DTranspose")] == [5, 2, 2]

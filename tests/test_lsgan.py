@@ -153,3 +153,15 @@ def test_impossible_configs_are_refused(overrides, message):
 def test_a_model_without_classes_takes_no_labels():
     with pytest.raises(ValueError, match="no classes: leave labels out"):
         tiny("lsgan").generate(2, labels=1)
+
+
+def test_first_weights_and_the_studys_optimizer_are_those_of_the_released_code():
+    """N(0, 0.02), cut at two deviations in D's convolutions."""
+    model = tiny("lsgan", width=32, latent_size=32, optimizer="rmsprop")
+    kernels = {type(x): np.array(x.kernel) for n in model.networks.values() for x in n.layers if x.weights
+               and hasattr(x, "kernel")}  # fmt: skip
+    assert 0.03 < np.abs(kernels[keras.layers.Conv2D]).max() <= 0.04
+    for kind in (keras.layers.Conv2DTranspose, keras.layers.Dense):
+        assert kernels[kind].std() == pytest.approx(0.02, rel=0.15)
+    optimizer = model.player_optimizer("generator")
+    assert (optimizer.rho, optimizer.epsilon, optimizer.momentum) == (0.9, 1e-10, 0)

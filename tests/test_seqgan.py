@@ -192,3 +192,10 @@ def test_adversarial_training_beat_maximum_likelihood():
     untrained = zoo.get("seqgan.small_oracle").measure(examples)
     assert found["oracle_nll"] < found["oracle_nll_baseline"] - 0.02
     assert found["oracle_nll"] < untrained["oracle_nll"] - 0.5
+
+
+def test_the_discriminator_sees_as_many_sequences_as_in_the_released_code():
+    """There 312 updates of 64 mixed sequences in an epoch; three epochs in each of 50 and of 5 rounds."""
+    c = SeqGANConfig()
+    seen = {name: 2 * c.batch_size * getattr(c, f"discriminator_{name}") for name in ("steps", "updates")}
+    assert seen == {"steps": 50 * 3 * 312 * 64, "updates": 5 * 3 * 312 * 64}

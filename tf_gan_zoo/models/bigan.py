@@ -14,9 +14,9 @@ equation 3, theorem 2, appendix C; constants from the authors' released code. Ne
     "conv"   ImageNet at 64x64: a DCGAN generator, AlexNet's convolutions as encoder, and a discriminator that
              adds a projection of the latents to every layer but the first
 
-As in the code, the encoder's output is squashed into the range of uniform latents, 2 sigmoid(a) - 1, and
-classifiers use the layer below it (`features`); the rate falls exponentially to a hundredth in the second
-half.
+From the code alone: the encoder's output is squashed into the range of uniform latents, 2 sigmoid(a) - 1,
+which the paper does not mention; classifiers use the layer below it (`features`); the rate falls
+exponentially to a hundredth in the second half.
 
 Departures: the code's generators also add projections of z to hidden layers, which the paper does not have;
 the rate falls with every update instead of every epoch; Keras pads "same"; batch normalisation has epsilon

@@ -9,9 +9,10 @@ nats, which it reaches when Q reads every code from the picture without doubt.
 
 Reference: X. Chen, Y. Duan, R. Houthooft, J. Schulman, I. Sutskever, P. Abbeel, "InfoGAN: Interpretable
 Representation Learning by Information Maximizing Generative Adversarial Nets", NIPS 2016, arXiv:1606.03657,
-equations 5 and 6, appendix C.1 (MNIST) and C.3 (CelebA). As in the authors' released code, Gaussians have
-standard deviation 1 (`fix_std`, where Q's log-variances exist but are not used) and every layer of the MNIST
-networks has a bias.
+equations 5 and 6, appendix C.1 (MNIST) and C.3 (CelebA). From the authors' released code: Gaussians have
+standard deviation 1 (`fix_std`, where Q's log-variances exist but are not used); every layer of the MNIST
+networks has a bias; weights start from N(0, 0.02), truncated for convolutions, and batch norms' gains from
+N(1, 0.02). LeakyReLU's slope is the paper's 0.1, the code's 0.01 with `negative_slope=0.01`.
 
 Architectures: "mnist" as in appendix C.1, pictures in [0, 1]; "celeb_a" as in C.3, pictures in [-1, 1], no
 biases in front of batch norm. The recipe infogan.celeb_a is no setting of the paper: it has the networks of
@@ -564,4 +565,7 @@ def _leaky(config: InfoGANConfig) -> layers.Layer:
 
 
 def _norm(config: InfoGANConfig) -> layers.Layer:
-    return layers.BatchNormalization(momentum=0.9, epsilon=1e-5, synchronized=config.sync_batch_norm)
+    return layers.BatchNormalization(
+        momentum=0.9, epsilon=1e-5, synchronized=config.sync_batch_norm,
+        gamma_initializer=keras.initializers.RandomNormal(1.0, 0.02),
+    )  # fmt: skip

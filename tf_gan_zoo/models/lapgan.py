@@ -23,8 +23,10 @@ Choices: d and u are bilinear; momentum rises from 0.5 to 0.8 as in the paper.
 Departures: every picture of a batch serves both as real and as the coarse picture of a fake (the released
 code has half a batch for either); G trains on the fakes of D's update; real and generated pictures of a step
 pass through one dropout mask; biases start at 0; the learning rate and momentum change with every update
-instead of every epoch. The randomly searched networks for LSUN are left out: its recipe takes those for
-CIFAR-10.
+instead of every epoch; images are in [-1, 1], where the released code subtracts from each pixel its mean over
+the training set and divides by its deviation (a model here knows no more of its data than their range, so
+that it can take and give any images). The randomly searched networks for LSUN are left out: its recipe takes
+those for CIFAR-10.
 """
 
 from __future__ import annotations

@@ -14,10 +14,13 @@ Networks", ICCV 2017, arXiv:1611.04076, equations 2, 8 and 9, figure 2. Networks
                   num_classes=3740, learning_rate=2e-4
     "dcgan"       two up- and down-samplings for small pictures, e.g. image_size=28, learning_rate=2e-4
 
-Choices where the paper and the released code are silent: latents uniform on [-1, 1]; LeakyReLU slope 0.2.
+From the authors' released code: latents uniform on [-1, 1]; LeakyReLU slope 0.2; weights from N(0, 0.02),
+truncated in D's convolutions; batch norm with momentum 0.9 and epsilon 1e-5; D and G share the fakes of a
+step; a label's embedding is concatenated with every layer of D that the paper names, repeated over the pixels
+of its map.
 
-Departures: D and G share the fakes of a step; Keras pads "same". A label's embedding is concatenated with
-every layer of D that the paper names, repeated over the pixels of its map.
+Departures: losses are means over the batch, in the code sums, which Adam makes the same steps of; RMSprop's
+running mean begins at 0, in the code at 1.
 """
 
 from __future__ import annotations
@@ -132,7 +135,7 @@ class LSGAN(LabelledGAN):
     def make_optimizer(self, player: str) -> keras.optimizers.Optimizer:
         c = self.config
         if c.optimizer == "rmsprop":
-            return keras.optimizers.RMSprop(c.learning_rate)
+            return keras.optimizers.RMSprop(c.learning_rate, epsilon=1e-10)  # TensorFlow 1's
         return keras.optimizers.Adam(c.learning_rate, beta_1=c.beta_1, beta_2=c.beta_2, epsilon=1e-8)
 
     @property
@@ -305,7 +308,8 @@ def _dense(units: int, **kwargs: Any) -> layers.Layer:
 
 
 def _down_conv(filters: int) -> layers.Layer:
-    return layers.Conv2D(filters, 5, 2, "same", kernel_initializer=_initializer())
+    initializer = keras.initializers.TruncatedNormal(0.0, 0.02)
+    return layers.Conv2D(filters, 5, 2, "same", kernel_initializer=initializer)
 
 
 def _up_conv(filters: int, kernel_size: int, strides: int) -> layers.Layer:

@@ -19,9 +19,10 @@ time are those of the authors' released code for the synthetic experiment.
 Choices: completions are drawn by G as it is. (The paper's roll-out policy is a copy that is renewed after
 each update of G, which is the same; the code names a slower renewal that it does not carry out.)
 
-Departures: in every update D sees as many new sequences of G as there are data in a batch, where the code
-draws 10,000 and goes over them three times; its numbers of updates are kept. With several replicas each one
-clips its share of G's gradient.
+Departures: an update of D takes a batch of data and as many new sequences of G, 64 and 64, where the code
+draws 10,000, mixes them with the data, and goes over both three times in batches of 64: D sees as many
+sequences in half as many updates, 23,400 in its own phase (46,800 in the code) and 2,340 in a round (4,680).
+With several replicas each one clips its share of G's gradient.
 """
 
 from __future__ import annotations
