@@ -123,7 +123,7 @@ def run(key: str, steps: int, runs: Path, records: Path) -> None:
     examples = held_out(model)
     images = model.upscale(examples["low_resolution"])
     records.mkdir(parents=True, exist_ok=True)
-    present.save_png(present.image_grid(images[list(SHOWN)], columns=len(SHOWN)), records / f"{key}.png")
+    present.save_image(present.image_grid(images[list(SHOWN)], columns=len(SHOWN)), records / f"{key}.png")
     record = make_record(key, steps, measured(images, examples["high_resolution"]))
     write(path, record)
     write_references(examples, records)
@@ -166,7 +166,7 @@ def write_references(examples: Mapping[str, np.ndarray], records: Path) -> None:
     write(records / "bicubic.json", numbers)
     for name, images in {"bicubic": bicubic, "truth": high}.items():
         sheet = present.image_grid(images[list(SHOWN)], columns=len(SHOWN))
-        present.save_png(sheet, records / f"{name}.png")
+        present.save_image(sheet, records / f"{name}.png")
 
 
 def write(path: Path, record: Mapping[str, Any]) -> None:

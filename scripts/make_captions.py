@@ -38,7 +38,7 @@ def main() -> None:
         for first in range(0, len(captions), COLUMNS):
             part = slice(first, first + COLUMNS)
             rows.append(labelled_row(pictures[part], captions[part]))
-    present.save_png(np.concatenate(rows), arguments.out)
+    present.save_image(np.concatenate(rows), arguments.out)
     print(arguments.out)
 
 

@@ -31,7 +31,7 @@ def main() -> None:
     model = zoo.get(arguments.recipe, weights="pretrained")
     bars = model.generate(len(arguments.chords), seed=arguments.seed, chords=arguments.chords)
     music.write_midi(bars, arguments.out / "melody.mid", chords=arguments.chords)
-    present.save_png(picture(bars, arguments.chords), arguments.out / "melody.png")
+    present.save_image(picture(bars, arguments.chords), arguments.out / "melody.png")
     numbers = [music.parse_chord(chord) for chord in arguments.chords]
     rate = music.chord_tone_rate(music.pitches_of(bars), numbers)
     print(f"{len(bars)} bars, {rate:.0%} of the notes belong to their chord: {arguments.out / 'melody.mid'}")

@@ -22,7 +22,7 @@ def main() -> None:
     train(arguments.out / "run", arguments.set)
     model = load(arguments.out / "run")
     grid, walk = arguments.out / "letters.png", arguments.out / "walk.gif"
-    present.save_png(present.enlarged(present.image_grid(model.generate(64, seed=0)), 2), grid)
+    present.save_image(present.enlarged(present.image_grid(model.generate(64, seed=0)), 2), grid)
     present.save_gif(present.enlarged(latents.latent_walk(model), 2), walk)
     saved_model, tflite = export(model, arguments.out)
 

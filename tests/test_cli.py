@@ -189,10 +189,10 @@ def test_translate_goes_through_a_folder_and_goes_on(capsys, use, photos):
     use(tiny("cyclegan"))
     status, printed, error = call(capsys, "translate", "cyclegan", photos)
     results = [photos / f"{name}_translated.png" for name in "ab"]
-    assert (status, printed.split()) == (1, [str(path) for path in results])
+    assert (status, printed.split()) == (3, [str(path) for path in results])
     assert "skipped: " in error
     assert "c.jpg' cannot be read as a picture" in error
-    assert "2 written, 1 unreadable" in error
+    assert "2 written, 1 unreadable\nwithout a result:\n  " in error
     assert Image.open(results[0]).size == (14, 10)
     status, printed, error = call(capsys, "translate", "cyclegan", photos / "*.png")
     assert (status, printed) == (0, "")
@@ -203,6 +203,19 @@ def test_translate_goes_through_a_folder_and_goes_on(capsys, use, photos):
     )  # fmt: skip
     assert (status, len(printed.split())) == (0, 2)
     assert Image.open(photos / "out" / "a_back.png").size == (8, 16)
+
+
+def test_names_that_are_not_utf_8_go_in_and_out(capfd, use, photos):
+    use(tiny("cyclegan"))
+    folder = os.path.join(os.fsencode(photos), b"caf\xe9")
+    os.mkdir(folder)
+    os.rename(photos / "a.png", os.path.join(folder, b"\xff.jfif"))  # PNG in truth, which is no matter
+    for status, written in ((3, "1 written"), (3, "1 there already")):
+        words = ["translate", "cyclegan", os.fsdecode(folder), photos / "c.jpg", "--out", photos / "out"]
+        ended, _, error = call(capfd, *words, "--recursive", "--allow-large", "--format", "jpg")
+        assert ended == status
+        assert written in error
+    assert os.listdir(os.path.join(os.fsencode(photos), b"out", b"caf\xe9")) == [b"\xff_translated.jpg"]
 
 
 def test_upscale_takes_any_size(capsys, use, photos):

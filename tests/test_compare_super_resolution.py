@@ -34,7 +34,7 @@ def test_page_says_whether_the_papers_order_came_out(tmp_path):
         record["machine"] = {"cpu": "a processor", "cores": 2}
         comparison.write(records / f"{key}.json", record)
     for key in ("bicubic", "truth", *better):
-        present.save_png(np.zeros((8, 16, 3), "uint8"), records / f"{key}.png")
+        present.save_image(np.zeros((8, 16, 3), "uint8"), records / f"{key}.png")
     comparison.report(records, tmp_path)
     page = (tmp_path / "super_resolution.md").read_text()
     assert "best PSNR: SRResNet, as in the paper." in page

@@ -191,7 +191,7 @@ def test_files_and_sheets_keep_the_range_of_zero_to_one(model, tmp_path):
     copying = tiny("discogan")
     object.__setattr__(copying, "translate", lambda images, *_, **__: images)
     gray = np.full((16, 16, 3), 51, np.uint8)
-    source = present.save_png(gray, tmp_path / "gray.png")
+    source = present.save_image(gray, tmp_path / "gray.png")
     (outcome,) = conversion.convert_files(copying, "translate", [source])
     assert (np.asarray(Image.open(outcome.target)) == 51).all()
     sheet = present.sample_picture(copying, {"images_a": gray[None] / 255, "images_b": gray[None] / 255})

@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from tf_gan_zoo.data import DatasetError, load_dataset, open_dataset, summarize_source
-from tf_gan_zoo.data.image_folders import hashed_split, in_test_split, list_images, stable_hash
+from tf_gan_zoo.data.image_folders import hashed_split, in_test_split, stable_hash
+from tf_gan_zoo.image_files import list_images
 
 NUMBERS = list(map(str, range(200)))
 TRAIN = [n for n in NUMBERS if not in_test_split(n)]

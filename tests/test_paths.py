@@ -54,7 +54,7 @@ def test_models_and_weights_are_saved_to_and_loaded_from_home(model, home):
 
 def test_results_go_to_home(home):
     picture = np.zeros((4, 4, 3), np.uint8)
-    present.save_png(picture, "~/a/p.png")
+    present.save_image(picture, "~/a/p.png")
     present.save_animation(np.stack([picture] * 2), "~/a/p.gif")
     shape_files.write_ply("~/a/p.ply", np.zeros((2, 3)))
     evaluation.Evaluation(metrics={}, protocol={}).save("~/a/e.json")
@@ -62,8 +62,8 @@ def test_results_go_to_home(home):
     assert {path.name for path in (home / "a").iterdir()} == {"p.png", "p.gif", "p.ply", "e.json", "m.mid"}
     assert pictures.read("~/a/p.png").pixels.shape[:2] == (4, 4)
     assert pictures.picture_files("~/a")[0].parent == home / "a"
-    assert pictures.name_targets([Path("x.jpg")], "_y", "~/b") == [home / "b" / "x_y.png"]
-    assert pictures.name_targets([Path("x.jpg")], "_y", "~/b.png") == [home / "b.png"]
+    for out, result in (("~/b", "b/p_y.png"), ("~/b.png", "b.png")):
+        assert pictures.plan(["~/a/p.png"], "_y", out)[1] == [home / result]
     with pytest.raises(train.RunError, match=f"{home}/a is not empty"):
         train.train("dcgan", out="~/a")
 

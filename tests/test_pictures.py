@@ -1,12 +1,17 @@
 """Picture files in and out: every kind of file, sizes, names, stops and restarts; and models on them."""
 
+import errno
+import os
+import unicodedata
+
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from conftest import tiny
 from PIL import Image
 
-from tf_gan_zoo import conversion, pictures
+from tf_gan_zoo import conversion, image_files, image_writing, pictures
 from tf_gan_zoo.config import Config
 from tf_gan_zoo.endpoints import Endpoint
 from tf_gan_zoo.pictures import Conversion, Picture, PictureError
@@ -25,9 +30,15 @@ def save(path, pixels, **options):
     return path
 
 
-def convert_all(folder, how=SAME, suffix="_new", out=None, **options):
-    files = pictures.find_sources([folder], suffix)
-    return list(pictures.convert_files(how, files, pictures.name_targets(files, suffix, out), **options))
+def convert_all(folder, how=SAME, suffix="_new", out=None, kind=None, recursive=False, **options):
+    files, targets, kind = pictures.plan([folder], suffix, out, kind=kind, recursive=recursive)
+    return list(pictures.convert_files(how, files, targets, kind=kind, **options))
+
+
+def names_of(*sources, **options):
+    """The names of files and of their results."""
+    files, targets, _ = pictures.plan(sources, **options)
+    return [file.name for file in files], [target.name for target in targets]
 
 
 def load(path):
@@ -160,8 +171,8 @@ def test_results_lie_beside_pictures_and_are_no_pictures_of_the_next_run(tmp_pat
     assert [o.target.stat().st_mtime_ns for o in again] == times
     assert [o.status for o in convert_all(tmp_path, overwrite=True)] == ["written", "written"]
     every = sorted(tmp_path.glob("*.*g"))  # as a shell names them
-    assert [file.name for file in pictures.find_sources(every, "_new")] == ["a.png", "b.jpg"]
-    assert pictures.find_sources([tmp_path / "a_new.png"], "_new") == [tmp_path / "a_new.png"]
+    assert names_of(*every, suffix="_new")[0] == ["a.png", "b.jpg"]
+    assert names_of(tmp_path / "a_new.png", suffix="_new")[0] == ["a_new.png"]
 
 
 def test_a_picture_is_replaced_only_when_told(tmp_path):
@@ -186,35 +197,35 @@ def test_unreadable_files_are_reported_and_skipped(tmp_path):
     assert not (tmp_path / "b_new.png").exists()
 
 
-def test_a_thousand_pictures_stream_and_go_on_after_a_stop(tmp_path):
-    for index in range(1000):
+def test_hundreds_of_pictures_stream_and_go_on_after_a_stop(tmp_path):
+    for index in range(300):
         save(tmp_path / f"{index:04}.png", np.full((2, 2, 3), index % 256, np.uint8))
     calls = []
 
     def function(images, on_tile):
         calls.append(images.shape)
-        if len(calls) == 300:
+        if len(calls) == 100:
             raise KeyboardInterrupt
         return images
 
     with pytest.raises(KeyboardInterrupt):
         convert_all(tmp_path, Conversion(function))
-    assert len(list(tmp_path.glob("*_new.png"))) == 299
+    assert len(list(tmp_path.glob("*_new.png"))) == 99
     outcomes = convert_all(tmp_path, Conversion(function))
-    assert [o.status for o in outcomes] == ["exists"] * 299 + ["written"] * 701
-    assert len(calls) == 1001  # one at a time, none twice but the one that was stopped
+    assert [o.status for o in outcomes] == ["exists"] * 99 + ["written"] * 201
+    assert len(calls) == 301  # one at a time, none twice but the one that was stopped
     assert set(calls) == {(1, 2, 2, 3)}
 
 
 def test_no_half_file_stays(tmp_path, monkeypatch):
     save(tmp_path / "a.png", noise(4, 4, 3))
 
-    def fail(self, path, **options):
-        path.write_bytes(b"half")
-        raise OSError("disk full")
+    def fail(pixels, file, *_):
+        file.write(b"half")
+        raise OSError(errno.ENOSPC, "disk full")
 
-    monkeypatch.setattr(Image.Image, "save", fail)
-    with pytest.raises(OSError, match="disk full"):
+    monkeypatch.setattr(image_writing, "encode", fail)
+    with pytest.raises(OSError, match=r"disk full: .*a_new\.png"):
         convert_all(tmp_path)
     assert [file.name for file in tmp_path.iterdir()] == ["a.png"]
 
@@ -223,31 +234,182 @@ def test_globs_and_folders_keep_their_subfolders_apart(tmp_path):
     for name in ("x/1.png", "y/1.png", "y/2.jpg"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         save(tmp_path / name, noise(2, 2, 3))
-    files = pictures.find_sources([tmp_path / "**" / "*.*", tmp_path / "x"])
+    sources = [tmp_path / "**" / "*.*", tmp_path / "x"]
+    files, targets, _ = pictures.plan(sources, "_t", tmp_path / "out")
     assert [file.name for file in files] == ["1.png", "1.png", "2.jpg"]
-    targets = pictures.name_targets(files, "_t", tmp_path / "out")
     assert [str(t.relative_to(tmp_path)) for t in targets] == [
         "out/x/1_t.png", "out/y/1_t.png", "out/y/2_t.png",
     ]  # fmt: skip
     with pytest.raises(PictureError, match="name a folder"):
-        pictures.name_targets(files, "", "all.png")
-    assert pictures.name_targets(files[:1], "", "one.png")[0].name == "one.png"
+        pictures.plan(sources, "", "all.png")
+    assert names_of(files[0], out="one.png")[1] == ["one.png"]
 
 
 def test_pictures_of_one_name_do_not_share_a_result(tmp_path):
     for name in ("a.png", "a.jpg", "b.jpg"):
         save(tmp_path / name, noise(2, 2, 3))
-    targets = pictures.name_targets(pictures.find_sources([tmp_path]), "_t")
-    assert [t.name for t in targets] == ["a_jpg_t.png", "a_png_t.png", "b_t.png"]
+    assert names_of(tmp_path, suffix="_t")[1] == ["a_jpg_t.png", "a_png_t.png", "b_t.png"]
+    save(tmp_path / "a_jpg.png", noise(2, 2, 3))  # whose result would have the name of a.jpg's
+    for _ in range(2):
+        files, targets = names_of(tmp_path, suffix="_t")
+        assert files == ["a.jpg", "a.png", "a_jpg.png", "b.jpg"]
+        assert targets == ["a_jpg_t.png", "a_png_t.png", "a_jpg_png_t.png", "b_t.png"]
+        convert_all(tmp_path, suffix="_t")  # results are no new pictures
+    assert [o.status for o in convert_all(tmp_path, suffix="_t")] == ["exists"] * 4
+
+
+def test_results_differ_where_systems_do_not_tell_small_letters_from_capitals(tmp_path):
+    for name in ("A.png", "a.PNG", "a.png", "\u00e9.png", "e\u0301.png"):
+        save(tmp_path / name, noise(2, 2, 3), format="PNG")
+    targets = names_of(tmp_path, suffix="_t")[1]
+    assert len({unicodedata.normalize("NFC", target).casefold() for target in targets}) == 5
+    assert targets == names_of(tmp_path, suffix="_t")[1]
+
+
+def test_subfolders_are_entered_when_told_and_keep_their_places(tmp_path):
+    for name in ("x/1.png", "x/y/1.png", "x/y/z/.hidden/1.png"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        save(tmp_path / name, noise(2, 2, 3))
+    with pytest.raises(PictureError, match=r"no images.*--recursive"):
+        convert_all(tmp_path)
+    outcomes = convert_all(tmp_path, suffix="", out=tmp_path / "x" / "out", recursive=True)
+    assert [str(o.target.relative_to(tmp_path)) for o in outcomes] == ["x/out/x/1.png", "x/out/x/y/1.png"]
+    again = convert_all(tmp_path, suffix="", out=tmp_path / "x" / "out", recursive=True)
+    assert [o.status for o in again] == ["exists", "exists"]
+
+
+def test_what_looks_like_an_image_but_is_none_does_not_end_a_job(tmp_path):
+    save(tmp_path / "z.png", noise(2, 2, 3))
+    (tmp_path / "folder.png").mkdir()
+    (tmp_path / "link.png").symlink_to("nowhere.png")
+    (tmp_path / "loop.png").symlink_to("loop.png")
+    os.mkfifo(tmp_path / "pipe.png")
+    for sources in ([tmp_path], sorted(tmp_path.glob("l*.png")) + [tmp_path / "z.png"]):
+        files, targets, _ = pictures.plan(sources, "_new")
+        outcomes = list(pictures.convert_files(SAME, files, targets, overwrite=True))
+        assert {o.status for o in outcomes[:-1]} == {"unreadable"}
+        assert outcomes[-1].status == "written"
+    problems = "\n".join(o.problem for o in convert_all(tmp_path))
+    for reason in ("is a folder", "a link to nowhere.png", "a link to loop.png", "device or pipe"):
+        assert reason in problems
+
+
+def test_what_cannot_be_converted_or_written_is_reported(tmp_path):
+    for name in ("a", "b", "c"):
+        save(tmp_path / f"{name}.png", noise(2, 2, 3))
+    (tmp_path / "b_new.png").mkdir()  # in the place of a result
+    calls = []
+
+    def function(images, on_tile):
+        calls.append(1)
+        if len(calls) == 1:
+            raise MemoryError("1 TB")
+        return images
+
+    outcomes = convert_all(tmp_path, Conversion(function))
+    assert [o.status for o in outcomes] == ["failed", "failed", "written"]
+    assert "MemoryError: 1 TB" in outcomes[0].problem
+    assert "b_new.png" in outcomes[1].problem
+    assert [file.name for file in tmp_path.iterdir() if file.name.startswith(".")] == []
+
+
+def test_large_pictures_need_permission(tmp_path, monkeypatch):
+    monkeypatch.setattr(image_files, "MAX_PIXELS", 100)
+    save(tmp_path / "a.png", noise(20, 20, 3))
+    (outcome,) = convert_all(tmp_path)
+    assert outcome.status == "unreadable"
+    assert "400 pixels" in outcome.problem
+    assert "--allow-large" in outcome.problem
+    assert convert_all(tmp_path, allow_large=True)[0].status == "written"
+
+
+# -------------------------------------------------------------------- formats and depths
+
+
+@pytest.mark.parametrize("name, kind", [
+    ("r.jpg", "JPEG"), ("r.JPEG", "JPEG"), ("r.jfif", "JPEG"), ("r.webp", "WEBP"), ("r.tif", "TIFF"),
+    ("r.bmp", "BMP"), ("r.png", "PNG"),
+])  # fmt: skip
+def test_the_format_is_that_of_the_name(name, kind, tmp_path):
+    pixels = np.full((6, 5, 3), (200, 60, 20), np.uint8)
+    save(tmp_path / "a.png", pixels)
+    (outcome,) = convert_all(tmp_path / "a.png", out=tmp_path / name)
+    assert outcome.target == tmp_path / name
+    with Image.open(outcome.target) as written:
+        assert written.format == kind
+    np.testing.assert_allclose(load(outcome.target), pixels, atol=3 if kind == "JPEG" else 0)
+
+
+@pytest.mark.parametrize("kind", ["png", "webp", "tif", "png16", "npy"])
+def test_transparency_is_kept_where_the_format_has_it(kind, tmp_path):
+    pixels = noise(6, 5, 4)
+    save(tmp_path / "a.png", pixels)
+    (outcome,) = convert_all(tmp_path, kind=kind)
+    if kind == "npy":
+        alpha = np.load(outcome.target)[..., 3] * 255
+    else:
+        alpha = tf.io.decode_png(outcome.target.read_bytes(), dtype="uint16")[..., 3] / 257 if (
+            kind == "png16") else load(outcome.target)[..., 3]  # fmt: skip
+    np.testing.assert_allclose(alpha, pixels[..., 3], atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["jpg", "bmp"])
+def test_transparency_lies_on_white_where_the_format_has_none(kind, tmp_path):
+    save(tmp_path / "a.png", np.zeros((6, 5, 4), np.uint8))
+    (outcome,) = convert_all(tmp_path, kind=kind)
+    assert outcome.target.name == f"a_new.{kind}"
+    np.testing.assert_allclose(pictures.read(outcome.target).pixels, 1, atol=1e-3)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_sixteen_bits_per_channel(channels, tmp_path):
+    pixels = RNG.integers(0, 65536, (300, 7, channels), dtype=np.uint16)
+    image_writing.write_image(pixels, tmp_path / "a.png", image_writing.KINDS["png16"], b"profile")
+    read = tf.io.decode_png((tmp_path / "a.png").read_bytes(), dtype="uint16").numpy()
+    np.testing.assert_array_equal(read, pixels)
+    with Image.open(tmp_path / "a.png") as opened:
+        assert opened.info["icc_profile"] == b"profile"
+
+
+def test_sixteen_bits_go_in_and_out(tmp_path):
+    wide = RNG.integers(0, 65536, (5, 7), dtype=np.uint16)
+    save(tmp_path / "a.png", wide)
+    how = Conversion(lambda images, on_tile: images, channels=1)
+    for kind, read in (("png16", load), ("npy", lambda path: np.load(path)[..., 0] * 65535)):
+        (outcome,) = convert_all(tmp_path / "a.png", how, kind=kind)
+        np.testing.assert_allclose(read(outcome.target), wide, atol=0.02)
+
+
+@pytest.mark.parametrize("shape", [(4, 6, 3), (4, 6, 1)])
+def test_floats_are_not_rounded(shape, tmp_path):
+    pixels = RNG.random(shape, "float32")
+    image_writing.write_image(pixels, tmp_path / "a.pfm")
+    image_writing.write_image(pixels, tmp_path / "a.npy")
+    np.testing.assert_array_equal(np.load(tmp_path / "a.npy"), pixels)
+    head, size, scale, data = (tmp_path / "a.pfm").read_bytes().split(b"\n", 3)
+    assert (head, size, scale) == (b"PF" if shape[-1] == 3 else b"Pf", b"6 4", b"-1.0")
+    np.testing.assert_array_equal(np.frombuffer(data, "<f4").reshape(shape)[::-1], pixels)
+
+
+def test_formats_that_do_not_fit_are_refused(tmp_path):
+    save(tmp_path / "a.png", noise(2, 2, 3))
+    with pytest.raises(ValueError, match=r"not written as \.gif, but as \.png, "):
+        convert_all(tmp_path / "a.png", out="b.gif")
+    with pytest.raises(PictureError, match="no format 'gif'; there are png, png16"):
+        convert_all(tmp_path, kind="gif")
+    with pytest.raises(PictureError, match=r"'b.png' is no name for jpg: it ends in \.jpg or"):
+        convert_all(tmp_path / "a.png", out="b.png", kind="jpg")
+    assert names_of(tmp_path / "a.png", out="b.png", kind="png16")[1] == ["b.png"]
+    assert names_of(tmp_path / "a.png", out="v1.2")[1] == ["a.png"]  # a folder
 
 
 def test_sources_that_are_not_there_are_named(tmp_path):
     with pytest.raises(PictureError, match="no file or folder"):
-        pictures.find_sources([tmp_path / "missing"])
+        pictures.plan([tmp_path / "missing"])
     with pytest.raises(PictureError, match=r"the pattern .*\*\.png' has no images"):
-        pictures.find_sources([tmp_path / "*.png"])
-    with pytest.raises(PictureError, match="the folder .* has no pictures"):
-        pictures.find_sources([tmp_path])
+        pictures.plan([tmp_path / "*.png"])
+    with pytest.raises(PictureError, match="the folder .* has no images"):
+        pictures.plan([tmp_path])
 
 
 def test_colour_profiles_go_with_the_colours(tmp_path):

@@ -46,8 +46,8 @@ _EXPORTS = {
 }
 
 _WITHOUT_TENSORFLOW = {
-    "cards", "cli", "cli_latents", "cli_options", "cli_pictures", "config", "fetch", "npz", "paths",
-    "published",
+    "cards", "cli", "cli_latents", "cli_options", "cli_pictures", "config", "fetch", "image_files",
+    "image_writing", "npz", "paths", "picture_names", "pictures", "pixels", "published",
 }  # fmt: skip
 
 __all__ = [

@@ -363,7 +363,7 @@ class SampleGrid(keras.callbacks.Callback):
         picture = present.sample_picture(model, self._held_out, count=self._count, seed=self._seed)
         if picture is not None:
             path = self.folder / name
-            write_atomically(path, lambda temporary: present.save_png(picture, temporary))
+            write_atomically(path, lambda temporary: present.save_image(picture, temporary))
 
 
 # -------------------------------------------------------------------- sentinel

@@ -201,7 +201,7 @@ def sample(
 
     model = training.load_model(name, no_weights(weights))
     target = out or Path(f"{Path(name).name}.png")
-    present.save_png(training.sample_grid(model, count, seed, integers(labels), truncation), target)
+    present.save_image(training.sample_grid(model, count, seed, integers(labels), truncation), target)
     typer.echo(str(target))
 
 

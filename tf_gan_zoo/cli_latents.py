@@ -47,7 +47,7 @@ def interpolate(
         ends = latents.latents_of(model, latents.sample(model, 2 * rows, seed, truncation=truncation))
         images = latents.interpolate(model, ends[:rows], ends[rows:], steps, how, seed)
         picture = latents.sweep_sheet(model, images)
-        typer.echo(str(present.save_png(picture, target)))
+        typer.echo(str(present.save_image(picture, target)))
         return
     frames = latents.latent_walk(
         model, seed=seed, num_walks=rows, frames_per_leg=steps, truncation=truncation
@@ -99,9 +99,9 @@ def arithmetic(
     target = out or Path(f"{Path(name).name}.arithmetic.png")
     if over is not None:
         picture = latents.direction_sheet(model, labelled, (a, b, c), over.split(","), seed=seed)
-        typer.echo(str(present.save_png(picture, target)))
+        typer.echo(str(present.save_image(picture, target)))
         return
-    present.save_png(latents.arithmetic_sheet(model, labelled, (a, b, c), seed=seed), target)
+    present.save_image(latents.arithmetic_sheet(model, labelled, (a, b, c), seed=seed), target)
     result = latents.arithmetic(model, *(labelled.mean(term) for term in (a, b, c)))
     found = labeller(latents.pictures(model, result, seed))
     typer.echo(f"nearest to the result: {str(found.labels[0])!r}, distance {found.doubts[0]:.3f}")
@@ -137,7 +137,7 @@ def invert(
         typer.echo(str(save_latents.with_suffix(".npy")))
     columns = {"given": images, "found": found.pictures}
     picture = present.strips(columns, value_range=present.output_range(model))
-    typer.echo(str(present.save_png(picture, out or Path(f"{Path(name).name}.inverted.png"))))
+    typer.echo(str(present.save_image(picture, out or Path(f"{Path(name).name}.inverted.png"))))
 
 
 def neighbours(
@@ -164,7 +164,7 @@ def neighbours(
     picture = latents.neighbour_sheet(images, found, present.output_range(model))
     typer.echo(f"distance of the nearest: {found.distances[:, 0].mean():.3f} on average, "
                f"{found.distances.min():.3f} at least")  # fmt: skip
-    typer.echo(str(present.save_png(picture, out or Path(f"{Path(name).name}.neighbours.png"))))
+    typer.echo(str(present.save_image(picture, out or Path(f"{Path(name).name}.neighbours.png"))))
 
 
 def sweep(
@@ -189,7 +189,7 @@ def sweep(
     else:
         cells = latents.code_sweep(model, code, np.linspace(low, high, columns), chosen, seed=seed)
     target = out or Path(f"{Path(name).name}.sweep.png")
-    typer.echo(str(present.save_png(latents.sweep_sheet(model, cells), target)))
+    typer.echo(str(present.save_image(latents.sweep_sheet(model, cells), target)))
 
 
 # -------------------------------------------------------------------- parts of commands

@@ -15,11 +15,23 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from tf_gan_zoo.cli_options import Name, Weights, no_weights, path_option
 
+#: Pictures without a result that the summary names.
+_SHOWN_FAILURES = 20
+
 Sources = Annotated[
     list[str], typer.Argument(help="Pictures, folders of pictures, or patterns such as 'trip/**/*.jpg'.")
 ]
 Out = Annotated[
-    Optional[Path], path_option("--out", help="Folder for the results; beside the pictures by default.")  # noqa: UP045
+    Optional[Path],  # noqa: UP045
+    path_option("--out", help="Folder, or name.png, .jpg, ... for one; beside the pictures by default."),
+]
+Format = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option("--format", help="png (default), png16, jpg, webp, tif, bmp, pfm or npy."),
+]
+Recursive = Annotated[bool, typer.Option("--recursive", "-r", help="Read folders with their subfolders.")]
+AllowLarge = Annotated[
+    bool, typer.Option("--allow-large", help="Read pictures of more than 67 million pixels or 512 MiB, too.")
 ]
 Suffix = Annotated[Optional[str], typer.Option(help="Added to each file's name.")]  # noqa: UP045
 Resize = Annotated[
@@ -51,60 +63,86 @@ def add_commands(app: typer.Typer) -> None:
 def translate(
     name: Name, sources: Sources, out: Out = None, weights: Weights = "pretrained",
     direction: Annotated[Optional[str], typer.Option(help="a_to_b or b_to_a.")] = None,  # noqa: UP045
-    size: Resize = None, tile: Tile = None, suffix: Suffix = None, overwrite: Overwrite = False,
+    size: Resize = None, tile: Tile = None, suffix: Suffix = None, format: Format = None,
+    recursive: Recursive = False, overwrite: Overwrite = False, allow_large: AllowLarge = False,
     value_window: ValueWindow = None,
 ) -> None:  # fmt: skip
     """Turn pictures into the other domain; results lie beside them unless --out names a folder."""
     _convert(
-        name, "translate", sources, weights, out=out, suffix=suffix, overwrite=overwrite,
-        direction=direction, size=_size(size), tile=tile, value_window=_window(value_window),
+        name, "translate", sources, weights, out=out, suffix=suffix, kind=format, recursive=recursive,
+        overwrite=overwrite, allow_large=allow_large, direction=direction, size=_size(size), tile=tile,
+        value_window=_window(value_window),
     )  # fmt: skip
 
 
 def upscale(
     name: Name, sources: Sources, out: Out = None, weights: Weights = "pretrained",
-    tile: Tile = None, suffix: Suffix = None, overwrite: Overwrite = False, value_window: ValueWindow = None,
+    tile: Tile = None, suffix: Suffix = None, format: Format = None, recursive: Recursive = False,
+    overwrite: Overwrite = False, allow_large: AllowLarge = False, value_window: ValueWindow = None,
 ) -> None:  # fmt: skip
     """Enlarge pictures of any size; results lie beside them unless --out names a folder."""
-    options = {"out": out, "suffix": suffix, "overwrite": overwrite, "tile": tile}
-    _convert(name, "upscale", sources, weights, value_window=_window(value_window), **options)
+    _convert(
+        name, "upscale", sources, weights, out=out, suffix=suffix, kind=format, recursive=recursive,
+        overwrite=overwrite, allow_large=allow_large, tile=tile, value_window=_window(value_window),
+    )  # fmt: skip
 
 
 def refine(
     name: Name, sources: Sources, out: Out = None, weights: Weights = "pretrained",
-    size: Resize = None, tile: Tile = None, suffix: Suffix = None, overwrite: Overwrite = False,
+    size: Resize = None, tile: Tile = None, suffix: Suffix = None, format: Format = None,
+    recursive: Recursive = False, overwrite: Overwrite = False, allow_large: AllowLarge = False,
     value_window: ValueWindow = None,
 ) -> None:  # fmt: skip
     """Make synthetic pictures look real; results lie beside them unless --out names a folder."""
-    options = {"out": out, "suffix": suffix, "overwrite": overwrite, "tile": tile}
-    window = _window(value_window)
-    _convert(name, "refine", sources, weights, size=_size(size), value_window=window, **options)
+    _convert(
+        name, "refine", sources, weights, out=out, suffix=suffix, kind=format, recursive=recursive,
+        overwrite=overwrite, allow_large=allow_large, size=_size(size), tile=tile,
+        value_window=_window(value_window),
+    )  # fmt: skip
 
 
 def _convert(name: str, task: str, sources: list[str], weights: str, **options: Any) -> None:
-    """Converts all files; exit status 1 if some could not be read."""
+    """Converts all files; exit status 3 if some have no result, which a last summary names."""
     from tf_gan_zoo import conversion, pictures
     from tf_gan_zoo import train as training
+
+    if options["suffix"] is None:
+        options["suffix"] = conversion.SUFFIXES[task]
+    where = {key: options[key] for key in ("suffix", "out", "recursive", "kind")}
+    files = pictures.plan(sources, **where)[0]
+    model = training.load_model(name, no_weights(weights))
+    outcomes: list = []
+    try:
+        with _progress(task, len(files)) as advance:
+            for outcome in conversion.convert_files(model, task, sources, on_tile=advance, **options):
+                outcomes.append(outcome)
+                _report(outcome)
+                advance(1, 1, whole=True)
+    finally:  # also after Ctrl-C or on a full disk
+        _summarize(outcomes, len(files))
+    if any(outcome.problem for outcome in outcomes):
+        raise typer.Exit(3)
+
+
+def _report(outcome: Any) -> None:
+    if outcome.status == "written":
+        typer.echo(str(outcome.target))
+    elif outcome.problem:
+        typer.echo(f"skipped: {outcome.problem}", err=True)
+
+
+def _summarize(outcomes: list, planned: int) -> None:
+    """Counts, what failed, and what could hardly be seen, on stderr."""
     from tf_gan_zoo.pixels import advice
 
-    suffix = options["suffix"] if options["suffix"] is not None else conversion.SUFFIXES[task]
-    files = pictures.find_sources(sources, suffix)
-    model = training.load_model(name, no_weights(weights))
-    outcomes, flat = Counter(), []
-    with _progress(task, len(files)) as advance:
-        for outcome in conversion.convert_files(model, task, files, on_tile=advance, **options):
-            outcomes[outcome.status] += 1
-            flat += [str(outcome.source)] * outcome.flat
-            if outcome.status == "written":
-                typer.echo(str(outcome.target))
-            elif outcome.problem:
-                typer.echo(f"skipped: {outcome.problem}", err=True)
-            advance(1, 1, whole=True)
-    typer.echo(_summary(outcomes), err=True)
+    typer.echo(_counts(Counter(outcome.status for outcome in outcomes), planned), err=True)
+    failed = [f"  {outcome.problem}" for outcome in outcomes if outcome.problem]
+    if failed:
+        more = [f"  and {len(failed) - _SHOWN_FAILURES} more"] if len(failed) > _SHOWN_FAILURES else []
+        typer.echo("\n".join(["without a result:", *failed[:_SHOWN_FAILURES], *more]), err=True)
+    flat = [str(outcome.source) for outcome in outcomes if outcome.flat]
     if flat:
         typer.echo(f"warning: {advice(flat)} (--value-window LOW,HIGH or min_max)", err=True)
-    if outcomes["unreadable"]:
-        raise typer.Exit(1)
 
 
 @contextmanager
@@ -127,13 +165,13 @@ def _progress(task: str, count: int) -> Iterator[Any]:
         yield advance
 
 
-def _summary(outcomes: Counter) -> str:
+def _counts(outcomes: Counter, planned: int) -> str:
     text = f"{outcomes['written']} written"
     if outcomes["exists"]:
         text += f", {outcomes['exists']} there already (--overwrite makes them anew)"
-    if outcomes["unreadable"]:
-        text += f", {outcomes['unreadable']} unreadable"
-    return text
+    text += "".join(f", {outcomes[what]} {what}" for what in ("unreadable", "failed") if outcomes[what])
+    left = planned - outcomes.total()
+    return f"{text}, {left} left: the same command goes on with them" if left else text
 
 
 def _window(text: str | None) -> Any:

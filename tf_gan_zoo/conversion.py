@@ -83,7 +83,10 @@ def convert_files(
     *,
     out: str | Path | None = None,
     suffix: str | None = None,
+    recursive: bool = False,
+    kind: str | None = None,
     overwrite: bool = False,
+    allow_large: bool = False,
     on_tile: Callable[[int, int], None] | None = None,
     **options: Any,
 ) -> Iterator[pictures.Outcome]:
@@ -93,9 +96,13 @@ def convert_files(
         model: a model with the method and the endpoint `task`.
         task: "translate", "upscale" or "refine".
         sources: files, folders or glob patterns.
-        out: a folder for the results, or a ".png" name for one file; beside the pictures by default.
+        out: a folder for the results, or for one file a name whose ending says the format; beside the
+            pictures by default.
         suffix: added to each file's name; "_translated" and so on by default.
+        recursive: whether folders are meant with their subfolders.
+        kind: format and depth of the results, a key of `image_writing.KINDS`.
         overwrite: make results anew that are there already.
+        allow_large: whether pictures may be larger than the limits of `tf_gan_zoo.image_files`.
         on_tile: called within a large picture with the number of pieces done and that of all.
         **options: those of `make_conversion`.
 
@@ -108,9 +115,10 @@ def convert_files(
     """
     suffix = SUFFIXES[task] if suffix is None else suffix
     conversion = make_conversion(model, task, **options)
-    files = pictures.find_sources(sources, suffix)
-    targets = pictures.name_targets(files, suffix, out)
-    return pictures.convert_files(conversion, files, targets, overwrite=overwrite, on_tile=on_tile)
+    files, targets, chosen = pictures.plan(sources, suffix, out, recursive=recursive, kind=kind)
+    return pictures.convert_files(
+        conversion, files, targets, kind=chosen, overwrite=overwrite, allow_large=allow_large, on_tile=on_tile
+    )
 
 
 def _endpoint(model: GAN, task: str, direction: str | None) -> Endpoint:

@@ -10,6 +10,7 @@ A small file can hold an image that fills the memory, so sizes are checked befor
 
 from __future__ import annotations
 
+import collections
 import functools
 import os
 import stat
@@ -150,6 +151,42 @@ def image_size(file: str | Path | BinaryIO, *, allow_large: bool = False) -> tup
         except Exception as error:  # on damaged files Pillow raises almost anything
             raise ImageFileError(_reason(error)) from error
         return image.size if turned else image.size[::-1]
+
+
+def list_images(folder: Path) -> tuple[list[Path], dict[str, int]]:
+    """The image files at any depth below a folder, and a count of what is passed over.
+
+    Links are followed once. Files and folders that begin with "." and folders that begin with "__" are
+    hidden: systems and editors leave them.
+
+    Returns:
+        Sorted paths below the folder; what -> how many for all other files.
+    """
+    found, others, hidden, seen = [], [], collections.Counter(), set()
+    for base, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(base)
+        if real in seen:
+            folders.clear()
+            hidden["folders that links lead to again"] += 1
+            continue
+        seen.add(real)
+        shown = [f for f in folders if not f.startswith((".", "__"))]
+        hidden["hidden folders"] += len(folders) - len(shown)
+        folders[:] = shown
+        for name in files:
+            if name.startswith("."):
+                hidden["hidden files"] += 1
+            else:
+                (found if is_image(name) else others).append(Path(base, name).relative_to(folder))
+    if others:
+        endings = collections.Counter(name.suffix.lower() or "no ending" for name in others)
+        hidden[f"other files ({', '.join(e for e, _ in endings.most_common(5))})"] = len(others)
+    return sorted(found), {what: count for what, count in hidden.items() if count}
+
+
+def is_image(name: str) -> bool:
+    """Whether a file's name has the ending of an image."""
+    return name.lower().endswith(EXTENSIONS)
 
 
 def _open(file: str | Path | BinaryIO, allow_large: bool) -> Image.Image:

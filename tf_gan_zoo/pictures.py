@@ -6,16 +6,16 @@ for networks that take gray. Transparency does not go through the network: it se
 training; the result gets the alpha channel back, enlarged if need be, and colours which look on white as the
 network made them.
 
-Results are PNG with 8 bits per channel. They are written under another name and renamed when they are
-whole, so whatever has its final name is finished, and a run that was stopped goes on with the others.
+Results are PNG with 8 bits per channel, or what `tf_gan_zoo.image_writing` knows besides. They are written
+under another name and renamed when they are whole, so whatever has its final name is finished, and a run that
+was stopped goes on with the others. What cannot be read, converted or written is reported and passed over.
 """
 
 from __future__ import annotations
 
-import glob
+import errno
 import os
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from tf_gan_zoo.image_files import EXTENSIONS, USUAL_EXTENSIONS, ImageFileError, load_image
+from tf_gan_zoo import image_writing
+from tf_gan_zoo.image_files import ImageFileError, load_image
+from tf_gan_zoo.image_writing import KINDS, Kind
 from tf_gan_zoo.paths import expand
+from tf_gan_zoo.picture_names import PictureError, picture_files, plan
 from tf_gan_zoo.pixels import PixelError, ValueWindow, to_pixels
 
 Range = tuple[float, float]
@@ -38,8 +41,16 @@ _LEAST_SIDE = 16
 _ROWS = 256
 
 
-class PictureError(ValueError):
-    """Pictures that cannot be found, read, written or shown; the message says what to do."""
+#: What the system says where one file is at fault, and the next one may be written.
+_OF_ONE_FILE = (
+    errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENAMETOOLONG, errno.ENOENT, errno.ENOTDIR, errno.ELOOP,
+    errno.EFBIG,
+)  # fmt: skip
+
+__all__ = [
+    "Conversion", "Outcome", "Picture", "PictureError", "convert", "convert_files", "picture_files", "plan",
+    "read", "read_pixels", "resized", "with_channels",
+]  # fmt: skip
 
 
 # -------------------------------------------------------------------- reading
@@ -62,18 +73,19 @@ class Picture:
     flat: bool = False
 
 
-def read(path: str | Path, value_window: ValueWindow = None) -> Picture:
+def read(path: str | Path, value_window: ValueWindow = None, allow_large: bool = False) -> Picture:
     """Reads one picture file.
 
     Args:
         path: the file.
         value_window: the values that become black and white; see `tf_gan_zoo.pixels`.
+        allow_large: whether it may be larger than the limits of `tf_gan_zoo.image_files`.
 
     Raises:
         PictureError: if the file is not a whole picture.
     """
     try:
-        return _decoded(load_image(expand(path)), value_window)
+        return _decoded(load_image(expand(path), allow_large=allow_large), value_window)
     except (ImageFileError, PixelError) as error:
         raise PictureError(f"{str(path)!r} cannot be read as a picture: {error}") from None
 
@@ -153,17 +165,20 @@ class Conversion:
 
 
 def convert(
-    conversion: Conversion, picture: Picture, on_tile: Callable[[int, int], None] | None = None
-) -> np.ndarray:
+    conversion: Conversion, picture: Picture, on_tile: Callable[[int, int], None] | None = None,
+    kind: Kind = KINDS["png"],
+) -> np.ndarray:  # fmt: skip
     """Sends a picture through a network.
 
     Args:
         conversion: the network.
         picture: any picture.
         on_tile: called for large pictures with the number of pieces done and that of all.
+        kind: of the file that it is for.
 
     Returns:
-        uint8 (height, width, channels): gray or RGB, with alpha as last channel if the picture has it.
+        (height, width, channels) in the kind's dtype: gray or RGB, with alpha as last channel if the picture
+        and the kind have it.
     """
     pixels, alpha = picture.pixels, picture.alpha
     if conversion.size is not None:
@@ -171,9 +186,8 @@ def convert(
     result = _through_network(conversion, with_channels(pixels, conversion.channels), on_tile)
     if conversion.gray_stays_gray and pixels.shape[-1] == 1:
         result = result.mean(axis=-1, keepdims=True)
-    if alpha is not None:
-        alpha = resized(alpha[..., None], result.shape[:2])
-    return _as_bytes(result, conversion.output_range, alpha)
+    alpha = resized(alpha[..., None], result.shape[:2]) if alpha is not None and kind.alpha else None
+    return _as_numbers(result, conversion.output_range, alpha, np.dtype(kind.dtype))
 
 
 def _target_size(size: Size, wanted: Size | int) -> Size:
@@ -200,11 +214,13 @@ def _continued(pixels: np.ndarray, multiple_of: int) -> np.ndarray:
     return np.pad(pixels, [*missing, (0, 0)], mode="reflect") if any(m for _, m in missing) else pixels
 
 
-def _as_bytes(result: np.ndarray, value_range: Range, alpha: np.ndarray | None) -> np.ndarray:
-    """uint8 of a result, a few rows at a time: it may be most of the memory."""
+def _as_numbers(
+    result: np.ndarray, value_range: Range, alpha: np.ndarray | None, dtype: np.dtype
+) -> np.ndarray:
+    """A result in a file's numbers, a few rows at a time: it may be most of the memory."""
     low, high = value_range
     height, width, channels = result.shape
-    picture = np.empty((height, width, channels + (alpha is not None)), np.uint8)
+    picture = np.empty((height, width, channels + (alpha is not None)), dtype)
     for top in range(0, height, _ROWS):
         rows = slice(top, top + _ROWS)
         colours = np.clip((result[rows] - low) / (high - low), 0, 1)
@@ -212,9 +228,14 @@ def _as_bytes(result: np.ndarray, value_range: Range, alpha: np.ndarray | None) 
             # What lies on white so that colours * alpha + 1 - alpha is the result.
             covered = np.maximum(alpha[rows], 1 / 255)
             colours = np.clip((colours - 1 + covered) / covered, 0, 1)
-            picture[rows, :, -1:] = np.rint(alpha[rows] * 255)
-        picture[rows, :, :channels] = np.rint(colours * 255)
+            picture[rows, :, -1:] = _scaled(alpha[rows], dtype)
+        picture[rows, :, :channels] = _scaled(colours, dtype)
     return picture
+
+
+def _scaled(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Values from 0 to 1 over the whole range of integers, as they are for floats."""
+    return np.rint(values * np.iinfo(dtype).max) if dtype.kind == "u" else values
 
 
 # -------------------------------------------------------------------- files
@@ -227,8 +248,9 @@ class Outcome:
     Attributes:
         source: the picture.
         target: the file of its result.
-        status: "written", "exists" (there already, left as it is) or "unreadable".
-        problem: why it could not be read.
+        status: "written", "exists" (there already, left as it is), "unreadable", or "failed" where the
+            picture could not be converted or its result not be written.
+        problem: why there is no result.
         flat: whether next to nothing can be seen in the picture.
     """
 
@@ -239,90 +261,19 @@ class Outcome:
     flat: bool = False
 
 
-def picture_files(path: str | Path) -> list[Path]:
-    """The picture files of a folder (not of its subfolders) or of a glob pattern, sorted, or the one file.
-
-    Raises:
-        PictureError: if there is no such file, or the folder has no pictures.
-    """
-    path = expand(path)
-    if path.is_file():
-        return [path]
-    if path.is_dir():
-        found = path.iterdir()
-    elif glob.has_magic(str(path)):
-        found = map(Path, glob.glob(str(path), recursive=True))
-    else:
-        raise PictureError(f"there is no file or folder {str(path)!r}.")
-    pictures = sorted(p for p in found if p.suffix.lower() in EXTENSIONS and not p.name.startswith("."))
-    if not pictures:
-        what = "the folder" if path.is_dir() else "the pattern"
-        raise PictureError(f"{what} {str(path)!r} has no images (files that end in {USUAL_EXTENSIONS}).")
-    return pictures
-
-
-def find_sources(sources: Iterable[str | Path], suffix: str = "") -> list[Path]:
-    """The picture files that files, folders and patterns mean, each once.
-
-    Args:
-        sources: as for `picture_files`.
-        suffix: of results; a result is left out if its picture is among the sources, too, so that a second
-            run does not take it for a new picture.
-
-    Raises:
-        PictureError: for a source without pictures.
-    """
-    found = dict.fromkeys(file for source in sources for file in picture_files(source))
-    known = {(file.parent, file.stem) for file in found}
-    return [file for file in found if not _is_result(file, suffix, known)]
-
-
-def _is_result(file: Path, suffix: str, known: set[tuple[Path, str]]) -> bool:
-    original = file.stem.removesuffix(suffix)
-    return original != file.stem and (file.parent, original) in known
-
-
-def name_targets(files: Sequence[Path], suffix: str, out: str | Path | None = None) -> list[Path]:
-    """Where the results of files go: "a.jpg" to "a<suffix>.png".
-
-    Args:
-        files: the pictures.
-        suffix: added to their names.
-        out: a folder, in which files of several folders keep their subfolders; or for one file a ".png"
-            name. Beside the pictures by default.
-
-    Raises:
-        PictureError: for a ".png" name and several files.
-    """
-    out = None if out is None else expand(out)
-    if out is not None and out.suffix.lower() == ".png":
-        if len(files) > 1:
-            raise PictureError(f"{len(files)} pictures cannot all go to {str(out)!r}: name a folder.")
-        return [out]
-    folders = [file.parent for file in files]
-    if out is not None:
-        common = os.path.commonpath([os.path.abspath(folder) for folder in folders])
-        folders = [out / os.path.relpath(os.path.abspath(folder), common) for folder in folders]
-    plain = [folder / f"{file.stem}{suffix}.png" for folder, file in zip(folders, files)]
-    count = Counter(plain)
-    # "a.jpg" beside "a.png": both keep their endings, or one result would replace the other.
-    return [
-        target if count[target] == 1 else target.with_name(f"{file.stem}_{file.suffix[1:]}{suffix}.png")
-        for target, file in zip(plain, files)
-    ]
-
-
 def convert_files(
-    conversion: Conversion, files: Sequence[Path], targets: Sequence[Path], *, overwrite: bool = False,
-    on_tile: Callable[[int, int], None] | None = None,
+    conversion: Conversion, files: Sequence[Path], targets: Sequence[Path], *, kind: Kind = KINDS["png"],
+    overwrite: bool = False, allow_large: bool = False, on_tile: Callable[[int, int], None] | None = None,
 ) -> Iterator[Outcome]:  # fmt: skip
     """Converts files one after the other; only one picture is in memory at a time.
 
     Args:
         conversion: the network.
         files: the pictures.
-        targets: PNG files for the results, one per picture; folders are made.
+        targets: files for the results, one per picture, as `plan` names them; folders are made.
+        kind: format and depth of the results.
         overwrite: convert pictures whose result is there already, and let results replace their pictures.
+        allow_large: whether pictures may be larger than the limits of `tf_gan_zoo.image_files`.
         on_tile: called within a large picture with the number of pieces done and that of all.
 
     Yields:
@@ -330,40 +281,45 @@ def convert_files(
 
     Raises:
         PictureError: before the first picture, if a result would replace a picture and `overwrite` is False.
+        OSError: if the next results could not be written either, such as on a full disk.
     """
-    originals = {file.resolve() for file in files}
-    replaced = [target for target in targets if target.resolve() in originals]
+    originals = {os.path.realpath(file) for file in files}
+    replaced = [target for target in targets if os.path.realpath(target) in originals]
     if replaced and not overwrite:
         raise PictureError(
             f"the result would replace the picture {str(replaced[0])!r}: give a suffix or another folder, or "
             "say overwrite."
         )
-    return (_convert_file(conversion, *pair, overwrite, on_tile) for pair in zip(files, targets))
+    options = (kind, overwrite, allow_large, on_tile)
+    return (_convert_file(conversion, *pair, *options) for pair in zip(files, targets))
 
 
-def _convert_file(conversion: Conversion, file: Path, target: Path, overwrite: bool, on_tile: Any) -> Outcome:
-    if target.exists() and not overwrite:
+def _convert_file(
+    conversion: Conversion, file: Path, target: Path, kind: Kind, overwrite: bool, allow_large: bool,
+    on_tile: Any,
+) -> Outcome:  # fmt: skip
+    if target.is_file() and not overwrite:
         return Outcome(file, target, "exists")
     try:
-        picture = read(file, conversion.value_window)
+        picture = read(file, conversion.value_window, allow_large)
     except PictureError as error:
         return Outcome(file, target, "unreadable", str(error))
-    converted = convert(conversion, picture, on_tile)
-    same_channels = converted.shape[-1] - (picture.alpha is not None) == picture.pixels.shape[-1]
-    profile = picture.profile if same_channels else None
     flat = picture.flat
-    del picture
-    write(converted, target, profile)
+    try:
+        _convert_into(conversion, picture, target, kind, on_tile)
+    except Exception as error:  # a network may refuse a picture in many ways, or find no memory for it
+        if isinstance(error, OSError) and error.errno not in (None, *_OF_ONE_FILE):
+            raise
+        what = f"{type(error).__name__}: {error}".partition("\n")[0]
+        problem = f"{str(file)!r} could not become {str(target)!r}: {what}"
+        return Outcome(file, target, "failed", problem, flat)
     return Outcome(file, target, "written", flat=flat)
 
 
-def write(picture: np.ndarray, target: Path, profile: bytes | None = None) -> None:
-    """Writes uint8 (height, width, 1 to 4 channels) as PNG, which gets its name when it is whole."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f".{target.name}.part")
-    try:
-        flat = picture[..., 0] if picture.shape[-1] == 1 else picture
-        Image.fromarray(flat).save(part, format="PNG", icc_profile=profile)
-        os.replace(part, target)
-    finally:
-        part.unlink(missing_ok=True)
+def _convert_into(conversion: Conversion, picture: Picture, target: Path, kind: Kind, on_tile: Any) -> None:
+    """Opens the target first: where nothing can be written, nothing need be computed."""
+    with image_writing.whole_file(target) as opened:
+        converted = convert(conversion, picture, on_tile, kind)
+        channels = converted.shape[-1] - (kind.alpha and picture.alpha is not None)
+        profile = picture.profile if channels == picture.pixels.shape[-1] else None
+        image_writing.encode(converted, opened, kind, profile)

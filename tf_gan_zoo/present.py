@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from tf_gan_zoo import image_writing
 from tf_gan_zoo.paths import expand
-from tf_gan_zoo.pictures import PictureError
+from tf_gan_zoo.picture_names import PictureError
 
 _BACKGROUND, _INK = 255, 0
 _TEXT_HEIGHT = 14
@@ -252,11 +253,16 @@ def _upscaling_picture(model: Any, held_out: Mapping[str, np.ndarray]) -> np.nda
 # -------------------------------------------------------------------- files
 
 
-def save_png(picture: np.ndarray, path: str | Path) -> Path:
-    """Writes a uint8 (height, width, 3) picture; folders are made."""
+def save_image(picture: np.ndarray, path: str | Path) -> Path:
+    """Writes a uint8 (height, width, 3) picture; folders are made.
+
+    The format is that of the name (`tf_gan_zoo.image_writing`), PNG if it says none.
+    """
     path = expand(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(picture).save(path, format="PNG")
+    kind = image_writing.kind_of(path)
+    if kind is not None and kind.dtype != "uint8":
+        picture = (picture / 255).astype(kind.dtype)
+    image_writing.write_image(picture, path, kind)
     return path
 
 

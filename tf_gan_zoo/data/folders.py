@@ -20,7 +20,6 @@ from tf_gan_zoo.data.image_folders import (
     check_not_unpaired,
     hashed_split,
     in_test_split,
-    list_images,
     no_images,
     read_image_folder,
 )
@@ -33,7 +32,7 @@ from tf_gan_zoo.data.sources import (
     existing_path,
     register_source,
 )
-from tf_gan_zoo.image_files import ImageFileError, image_size
+from tf_gan_zoo.image_files import ImageFileError, image_size, list_images
 
 _LABELLED_VIEWS = ("labelled", "captioned")
 

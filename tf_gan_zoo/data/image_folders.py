@@ -12,12 +12,11 @@ to a handful, they are the train split, and the test split is empty.
 import collections
 import dataclasses
 import hashlib
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from tf_gan_zoo.data.sources import DatasetError
-from tf_gan_zoo.image_files import EXTENSIONS, USUAL_EXTENSIONS
+from tf_gan_zoo.image_files import USUAL_EXTENSIONS, list_images
 
 SPLIT_FOLDERS = {
     "train": ("train", "training"),
@@ -173,42 +172,6 @@ def check_not_unpaired(root: Path, kind: str) -> None:
             f'"folder:{root / found[0]}" for one of them. If files of equal names are pairs, name the '
             "folders train/A, train/B, test/A, test/B and use paired:."
         )
-
-
-def list_images(folder: Path) -> tuple[list[Path], dict[str, int]]:
-    """The image files at any depth below a folder, and a count of what is passed over.
-
-    Links are followed once. Files and folders that begin with "." and folders that begin with "__" are
-    hidden: systems and editors leave them.
-
-    Returns:
-        Sorted paths below the folder; what -> how many for all other files.
-    """
-    found, others, hidden, seen = [], [], collections.Counter(), set()
-    for base, folders, files in os.walk(folder, followlinks=True):
-        real = os.path.realpath(base)
-        if real in seen:
-            folders.clear()
-            hidden["folders that links lead to again"] += 1
-            continue
-        seen.add(real)
-        shown = [f for f in folders if not f.startswith((".", "__"))]
-        hidden["hidden folders"] += len(folders) - len(shown)
-        folders[:] = shown
-        for name in files:
-            if name.startswith("."):
-                hidden["hidden files"] += 1
-            else:
-                (found if is_image(name) else others).append(Path(base, name).relative_to(folder))
-    if others:
-        endings = collections.Counter(name.suffix.lower() or "no ending" for name in others)
-        hidden[f"other files ({', '.join(e for e, _ in endings.most_common(5))})"] = len(others)
-    return sorted(found), {what: count for what, count in hidden.items() if count}
-
-
-def is_image(name: str) -> bool:
-    """Whether a file's name has the ending of an image."""
-    return name.lower().endswith(EXTENSIONS)
 
 
 def hashed_split(names: Sequence[str], split: str) -> list[str]:
