@@ -73,6 +73,7 @@ class Template(AdversarialGAN):
         return {"generator": build_generator(config), "discriminator": build_discriminator(config)}
 
     def make_optimizer(self, player: str) -> keras.optimizers.Optimizer:
+        # Keras's own epsilon is 1e-7; state that of the paper's code.
         return keras.optimizers.Adam(self.config.learning_rate, beta_1=0.5, epsilon=1e-8)
 
     @property
