@@ -1,5 +1,6 @@
 """GAN-CLS's claims: hinge and matching loss by hand, the text network's letters, mixed texts, styles."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -59,6 +60,26 @@ def test_text_network_starts_and_learns_as_in_the_released_code():
     assert isinstance(optimizer, OuterEpsilonRMSprop)
     rates = [7e-4, 7e-4, 7e-4 * 0.98, 7e-4 * 0.98**2]
     np.testing.assert_allclose([optimizer._learning_rate(k) for k in (0, 149, 150, 300)], rates, rtol=1e-6)
+
+
+def test_first_weights_and_rates_are_those_of_the_released_code():
+    """Convolutions N(0, 0.02), gains N(1, 0.02), Torch's dense layers; Adam, halved every 100 epochs."""
+    model = tiny("gan_cls", text_code_size=64, width=8, discriminator_width=16)
+    for name in ("generator", "discriminator"):
+        network = getattr(model, name)
+        (dense,) = [x for x in network.layers if isinstance(x, keras.layers.Dense)]
+        numbers = np.concatenate([np.ravel(dense.kernel), np.ravel(dense.bias)])
+        limit = 1 / np.sqrt(model.config.text_size)
+        assert 0.9 * limit < np.abs(numbers).max() <= limit
+        norms = [x for x in network.layers if isinstance(x, keras.layers.BatchNormalization)]
+        assert np.std(np.concatenate([x.gamma for x in norms])) == pytest.approx(0.02, rel=0.3)
+        convs = [x for x in network.layers if hasattr(x, "kernel_size")]
+        assert np.std(convs[0].kernel) == pytest.approx(0.02, rel=0.1)
+        assert not any(x.use_bias for x in convs)
+        optimizer = model.make_optimizer(name)
+        rates = [float(optimizer._learning_rate(k)) for k in (0, 13_799, 13_800)]
+        np.testing.assert_allclose(rates, [2e-4, 2e-4, 1e-4], rtol=1e-6)
+        assert (optimizer.beta_1, optimizer.epsilon) == (0.5, 1e-8)
 
 
 def test_structured_hinge_against_loops():

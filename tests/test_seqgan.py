@@ -199,3 +199,20 @@ def test_the_discriminator_sees_as_many_sequences_as_in_the_released_code():
     c = SeqGANConfig()
     seen = {name: 2 * c.batch_size * getattr(c, f"discriminator_{name}") for name in ("steps", "updates")}
     assert seen == {"steps": 50 * 3 * 312 * 64, "updates": 5 * 3 * 312 * 64}
+
+
+def test_first_weights_and_optimizers_are_those_of_the_released_code():
+    """G all N(0, 0.1); D: embedding U(-1, 1), kernels cut at 0.2 and biases 0.1 but in the highway layer."""
+    model = tiny("seqgan", units=32, embedding_size=32, num_filters=(32, 32), vocabulary_size=64)
+    for weight in model.generator.get_weights():
+        assert weight.std() == pytest.approx(0.1, rel=0.3)
+    embedding, *convolutions = model.discriminator.get_weights()
+    assert 0.9 < np.abs(embedding).max() <= 1
+    last = model.discriminator.get_layer("logits")
+    for kernel, bias in (convolutions[:2], convolutions[2:4], last.get_weights()):
+        assert 0.15 < np.abs(kernel).max() <= 0.2
+        np.testing.assert_allclose(bias, 0.1)
+    rates = {player: float(model.make_optimizer(player).learning_rate) for player in model.players}
+    assert rates == pytest.approx({"pretraining": 0.01, "generator": 0.01, "discriminator": 1e-4})
+    assert model.make_optimizer("generator").global_clipnorm == 5
+    assert model.make_optimizer("discriminator").global_clipnorm is None

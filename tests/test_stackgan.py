@@ -1,5 +1,6 @@
 """StackGAN's claims: the augmentation and its KL term by hand, what each phase trains, and both stages."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -73,6 +74,19 @@ def test_each_stage_moves_only_its_own_weights():
         for name, network in model.networks.items():
             same = all((a == b).all() for a, b in zip(before[name], network.get_weights()))
             assert same == (name not in names), (step, name)
+
+
+def test_first_weights_and_rates_are_those_of_the_released_code():
+    """Dense layers N(0, 0.02) without Torch's biases; Adam, halved every 50 and 100 epochs of 138 steps."""
+    model = tiny("stackgan", initial_std=0.02, text_code_size=64, code_size=64)
+    for name in ("generator_one", "generator_two", "discriminator_one", "discriminator_two"):
+        dense = next(x for x in getattr(model, name).layers if isinstance(x, keras.layers.Dense))
+        assert np.std(dense.kernel) == pytest.approx(0.02, rel=0.15)
+        assert not np.any(dense.bias)
+        optimizer, steps = model.make_optimizer(name), 138 * (100 if name.endswith("two") else 50)
+        rates = [float(optimizer._learning_rate(k)) for k in (0, steps - 1, steps)]
+        np.testing.assert_allclose(rates, [2e-4, 2e-4, 1e-4], rtol=1e-6)
+        assert (optimizer.beta_1, optimizer.epsilon) == (0.5, 1e-8)
 
 
 def test_kl_weight_pulls_the_augmentation_to_the_normal_distribution():

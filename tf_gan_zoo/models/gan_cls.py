@@ -15,8 +15,10 @@ of x.
 
 References: S. Reed, Z. Akata, X. Yan, L. Logeswaran, B. Schiele, H. Lee, "Generative Adversarial Text to
 Image Synthesis", ICML 2016, arXiv:1605.05396; S. Reed, Z. Akata, H. Lee, B. Schiele, "Learning Deep
-Representations of Fine-grained Visual Descriptions", CVPR 2016, arXiv:1605.05395 (the text network). Layers
-and numbers follow the authors' released code, those of GAN-INT-CLS for birds and flowers.
+Representations of Fine-grained Visual Descriptions", CVPR 2016, arXiv:1605.05395 (the text network). From
+the authors' released code of GAN-INT-CLS for birds and flowers: layers; convolutions without biases that
+start from N(0, 0.02), batch norms' gains from N(1, 0.02), dense layers as Torch makes them; Adam with 2e-4,
+beta_1 0.5 and a rate that halves every 100 epochs.
 
 Choices where both are silent: S has D's layers for pictures and a linear last one.
 
@@ -41,6 +43,7 @@ from tf_gan_zoo.captioned import CaptionedConfig, CaptionedGAN, matching_loss
 from tf_gan_zoo.config import ConfigError, Decay, NonNegativeFloat, PositiveFloat, PositiveInt, height_width
 from tf_gan_zoo.losses import non_saturating_discriminator_loss as plain_loss
 from tf_gan_zoo.losses import non_saturating_generator_loss as positive_loss
+from tf_gan_zoo.networks.dense import torch_dense
 from tf_gan_zoo.networks.matching import bottleneck, conv, halvings, judgement, norm, normal
 from tf_gan_zoo.networks.text import build_text_encoder
 from tf_gan_zoo.registry import Paper, register
@@ -241,7 +244,7 @@ def build_generator(config: GANCLSConfig) -> keras.Model:
     """Latents and embeddings -> images (batch, height, width, channels) in [-1, 1]."""
     latents = keras.Input((config.latent_size,), name="latents")
     text = keras.Input((config.text_size,), name="text")
-    code = layers.LeakyReLU(0.2)(layers.Dense(config.text_code_size)(text))
+    code = layers.LeakyReLU(0.2)(torch_dense(text, config.text_code_size))
     x = layers.Concatenate()([latents, code])
     x = layers.Reshape((1, 1, x.shape[-1]))(x)
     base = tuple(side // 16 for side in height_width(config.image_size))
@@ -260,7 +263,8 @@ def build_discriminator(config: GANCLSConfig) -> keras.Model:
     """Images and embeddings -> logits (batch, 1)."""
     images = keras.Input((*height_width(config.image_size), config.channels), name="images")
     text = keras.Input((config.text_size,), name="text")
-    logits = judgement(_picture_layers(images, config), text, config, normalize_code=True)
+    code = torch_dense(text, config.text_code_size)
+    logits = judgement(_picture_layers(images, config), code, config, normalize_code=True)
     return keras.Model({"images": images, "text": text}, logits, name="discriminator")
 
 

@@ -14,11 +14,13 @@ Three phases in one `fit`: the text network learns embeddings, as `captioned` ex
 pictures made small; then Stage II, with all else fixed.
 
 Reference: H. Zhang, T. Xu, H. Li, S. Zhang, X. Wang, X. Huang, D. Metaxas, "StackGAN: Text to Photo-realistic
-Image Synthesis with Stacked Generative Adversarial Networks", ICCV 2017, arXiv:1612.03242. Layers, the KL
-term's form and weight, and the schedule follow the authors' released code, which halves Stage I's learning
-rate every 50 epochs; e and first weights are normal (there truncated at two standard deviations).
+Image Synthesis with Stacked Generative Adversarial Networks", ICCV 2017, arXiv:1612.03242. From the authors'
+released code: layers, dense ones starting from N(0, 0.02) and batch norms' gains from N(1, 0.02); the KL
+term's form and weight 2; Adam with 2e-4, beta_1 0.5 and a rate that halves every 50 epochs of Stage I and 100
+of Stage II.
 
-Departures beside those of `captioned`: Stage II gets what Stage I draws with moving averages in its batch
+Departures beside those of `captioned`: e and convolutions' first weights are normal (there truncated at two
+standard deviations); Stage II gets what Stage I draws with moving averages in its batch
 norm, as it does later in use (there with statistics of the batch); the wrong picture is the next one in the
 batch, left out if it is of the same class; Stage I's pictures are Stage II's made small (there crops of their
 own).
@@ -409,7 +411,8 @@ def build_discriminator_one(config: StackGANConfig) -> keras.Model:
     text = keras.Input((config.text_size,), name="text")
     x = halvings(images, config)
     x = bottleneck(x, 2 * config.discriminator_width, layers.LeakyReLU(0.2), config)
-    logits = judgement(x, text, config, normalize_code=False)
+    code = _dense(config, config.text_code_size)(text)
+    logits = judgement(x, code, config, normalize_code=False)
     return keras.Model({"images": images, "text": text}, logits, name="discriminator_one")
 
 
@@ -449,7 +452,8 @@ def build_discriminator_two(config: StackGANConfig) -> keras.Model:
         x = norm(config)(conv(config, 8 * width << k, 1)(x))
         x = leaky(x) if k else x
     x = bottleneck(x, 2 * width, layers.LeakyReLU(0.2), config)
-    logits = judgement(x, text, config, normalize_code=False)
+    code = _dense(config, config.text_code_size)(text)
+    logits = judgement(x, code, config, normalize_code=False)
     return keras.Model({"images": images, "text": text}, logits, name="discriminator_two")
 
 

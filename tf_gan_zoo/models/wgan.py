@@ -44,6 +44,8 @@ from tf_gan_zoo.config import (
 from tf_gan_zoo.gan import AdversarialGAN
 from tf_gan_zoo.losses import wasserstein_discriminator_loss as critic_loss
 from tf_gan_zoo.losses import wasserstein_generator_loss as generator_loss
+from tf_gan_zoo.networks.dense import torch_dense
+from tf_gan_zoo.optimizers import OuterEpsilonRMSprop
 from tf_gan_zoo.registry import Paper, register
 
 Architecture = Literal["dcgan", "mlp"]
@@ -143,8 +145,7 @@ class WGAN(AdversarialGAN):
         }
 
     def make_optimizer(self, player: str) -> keras.optimizers.Optimizer:
-        # Torch's RMSProp: its 1e-8 stands outside the root, Keras's inside.
-        return keras.optimizers.RMSprop(self.config.learning_rate, rho=0.99, epsilon=1e-16)
+        return OuterEpsilonRMSprop(self.config.learning_rate, rho=0.99)  # Torch's
 
     @property
     def batch_spec(self) -> BatchSpec:
@@ -250,7 +251,7 @@ def _mlp_generator(config: WGANConfig) -> keras.Model:
     shape = (*height_width(config.image_size), config.channels)
     latents = keras.Input((config.latent_size,), name="latents")
     x = _hidden(latents, config)
-    x = _dense(x, math.prod(shape), dtype="float32")
+    x = torch_dense(x, math.prod(shape), dtype="float32")
     return keras.Model(latents, layers.Reshape(shape, dtype="float32", name="images")(x), name="generator")
 
 
@@ -258,17 +259,10 @@ def _mlp_critic(config: WGANConfig) -> keras.Model:
     """Images (batch, height, width, channels) -> scores (batch, 1)."""
     images = keras.Input((*height_width(config.image_size), config.channels), name="images")
     x = _hidden(layers.Flatten()(images), config)
-    return keras.Model(images, _dense(x, 1, dtype="float32", name="scores"), name="discriminator")
+    return keras.Model(images, torch_dense(x, 1, dtype="float32", name="scores"), name="discriminator")
 
 
 def _hidden(x: keras.KerasTensor, config: WGANConfig) -> keras.KerasTensor:
     for _ in range(3):
-        x = _dense(x, config.hidden_size, activation="relu")
+        x = torch_dense(x, config.hidden_size, activation="relu")
     return x
-
-
-def _dense(x: keras.KerasTensor, units: int, **options: Any) -> keras.KerasTensor:
-    """A dense layer with Torch's default initial weights and biases, which the code leaves as they are."""
-    limit = 1.0 / math.sqrt(x.shape[-1])
-    kernel, bias = (keras.initializers.RandomUniform(-limit, limit) for _ in range(2))
-    return layers.Dense(units, kernel_initializer=kernel, bias_initializer=bias, **options)(x)

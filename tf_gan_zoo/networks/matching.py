@@ -34,16 +34,15 @@ def bottleneck(
 
 
 def judgement(
-    x: keras.KerasTensor, text: keras.KerasTensor, config: Config, normalize_code: bool
+    x: keras.KerasTensor, code: keras.KerasTensor, config: Config, normalize_code: bool
 ) -> keras.KerasTensor:
-    """Logits (batch, 1) of a picture's last map and an embedding, whose code stands at each of its places.
+    """Logits (batch, 1) of an image's last map and an embedding, whose code stands at each of its places.
 
     Args:
         x: (batch, height, width, channels).
-        text: embeddings (batch, size).
+        code: what a dense layer makes of embeddings, (batch, text_code_size), before its activation.
         normalize_code: batch norm in the code's layer.
     """
-    code = layers.Dense(config.text_code_size)(text)
     code = layers.LeakyReLU(0.2)(norm(config)(code) if normalize_code else code)
     planes = layers.UpSampling2D(x.shape[1:3])(layers.Reshape((1, 1, config.text_code_size))(code))
     joined = layers.Concatenate()([x, planes])
