@@ -35,6 +35,7 @@ setup(
         "requests>=2.31",
         "urllib3>=2.3",  # read1(); version 1 takes a body that was cut for a whole one
         "filelock>=3.13",
+        "psutil>=5.9",
     ],
     extras_require={
         "tfds": ["tensorflow-datasets>=4.9", "importlib_resources"],  # TFDS needs it undeclared

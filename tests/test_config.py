@@ -86,7 +86,8 @@ LEVELS = [
     | {"bodies", "detection", "scenes", "sequences", "shape_files", "shapes", "skeletons", "tiling"}
     | {"image_files", "paths", "pixels"},
     {"networks", "captioned", "conditional", "encoding", "endpoints", "fitting", "gan", "perceptual"}
-    | {"player_optimizers", "registry", "replacing", "segments", "upscaling"},
+    | {"player_optimizers", "registry", "replacing", "segments", "sizing"}
+    | {"upscaling"},
     {"models"},
     {"weights", "distribution", "zoo", "callbacks", "pictures", "present", "latents"},
     {"train", "conversion", "evaluation", "evaluation_callback", "export"},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import inspect
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -150,10 +151,13 @@ def train(
     evaluate_every: EvaluateEvery = None,
     metrics: Metrics = "fid",
     download: Annotated[bool, typer.Option("--download", help="Get tfds: data that are not there.")] = False,
+    allow_large: Annotated[bool, typer.Option("--allow-large", help="Even beyond this memory.")] = False,
 ) -> None:  # fmt: skip
     """Train a model or recipe into a run folder."""
     from tf_gan_zoo import config, zoo
 
+    if allow_large:
+        os.environ["ZOO_ALLOW_LARGE"] = "1"
     values = config.parse_settings(settings or [])
     given = {"precision": precision, "accumulation_steps": accumulate}
     values.update({field: value for field, value in given.items() if value is not None})

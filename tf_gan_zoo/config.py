@@ -35,10 +35,12 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 #: How often a network halves its images: sides have at most 31 bits.
 Halvings = Annotated[int, Field(gt=0, le=31)]
+#: How often a network repeats a block, or a step an update: each is built, so there are few.
+Repeats = Annotated[int, Field(gt=0, le=100)]
 __all__ = [
     "Channels", "Config", "ConfigError", "Decay", "Fraction", "Halvings", "ImageSize", "NonNegativeFloat",
-    "NonNegativeInt", "PositiveFloat", "PositiveInt", "check_recipe_name", "closest", "height_width",
-    "is_recipe_name", "load_yaml", "parse_settings", "read_yaml", "shortened",
+    "NonNegativeInt", "PositiveFloat", "PositiveInt", "Repeats", "check_recipe_name", "closest",
+    "height_width", "is_recipe_name", "load_yaml", "parse_settings", "read_yaml", "shortened",
 ]  # fmt: skip
 
 

@@ -20,7 +20,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tf_gan_zoo import fitting, player_optimizers, random, replacing
+from tf_gan_zoo import fitting, player_optimizers, random, replacing, sizing
 from tf_gan_zoo.accumulation import GradientAccumulator, apply_if
 from tf_gan_zoo.batch_spec import BatchSpec
 from tf_gan_zoo.config import Config, ImageSize, closest
@@ -59,6 +59,7 @@ class GAN(keras.Model):
     def __init__(self, config: Config | None = None, *, name: str | None = None) -> None:
         super().__init__(name=name or self.zoo_name)
         self.config = config or self.config_cls()
+        sizing.require_fits(type(self), self.config)
         self.step = keras.Variable(
             0, dtype="int64", trainable=False, aggregation="only_first_replica", name="step"
         )

@@ -12,7 +12,7 @@ import keras
 import tensorflow as tf
 
 import tf_gan_zoo.models  # noqa: F401  (registers every model)
-from tf_gan_zoo import registry
+from tf_gan_zoo import registry, sizing
 from tf_gan_zoo.config import Config, closest, load_yaml
 from tf_gan_zoo.fetch import WeightsError
 from tf_gan_zoo.gan import GAN
@@ -101,7 +101,7 @@ def resolve(name: str, overrides: Mapping[str, Any] | None = None) -> tuple[regi
 
 def get(
     name: str, weights: str | Path | None = None, *, networks: Mapping[str, keras.Model] | None = None,
-    **overrides: Any,
+    allow_large: bool = False, **overrides: Any,
 ) -> GAN:  # fmt: skip
     """A compiled model, ready for `fit`.
 
@@ -112,16 +112,18 @@ def get(
             "https://host/file.npz#sha256=...".
         networks: network name -> one of your own to take its place, with equal inputs and outputs; see
             `GAN.replace_network`.
+        allow_large: build it even if its training needs more memory than the machine has.
         **overrides: config fields.
 
     Raises:
         UnknownNameError: for a name that does not exist, with the closest ones.
-        ConfigError: for a field that does not exist or a value of the wrong type.
+        ConfigError: for a field that does not exist, a value of the wrong type, or a model that is too large.
         WeightsError: if the weights cannot be had, are damaged or do not fit.
         ValueError, TypeError: for a network that does not fit.
     """
     spec, config = resolve(name, overrides)
-    model = spec.cls(config)
+    with sizing.allowing_large(allow_large):
+        model = spec.cls(config)
     for network_name, network in (networks or {}).items():
         model.replace_network(network_name, network)
     model.compile()

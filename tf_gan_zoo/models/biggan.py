@@ -59,6 +59,7 @@ from tf_gan_zoo.config import (
     NonNegativeFloat,
     PositiveFloat,
     PositiveInt,
+    Repeats,
     height_width,
 )
 from tf_gan_zoo.layers import ConditionalBatchNormalization, SelfAttention, SpectralNormalization
@@ -113,7 +114,7 @@ class BigGANConfig(Config):
     skip_latents: bool = True
     spectral_epsilon: PositiveFloat = 1e-4
     orthogonal_weight: NonNegativeFloat = 1e-4
-    n_critic: PositiveInt = 2
+    n_critic: Repeats = 2
     learning_rate: PositiveFloat = 5e-5
     discriminator_learning_rate: PositiveFloat = 2e-4
     beta_1: Decay = 0.0

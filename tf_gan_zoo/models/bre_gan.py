@@ -53,6 +53,7 @@ from tf_gan_zoo.config import (
     NonNegativeFloat,
     PositiveFloat,
     PositiveInt,
+    Repeats,
     height_width,
     num_halvings,
 )
@@ -100,7 +101,7 @@ class BREGANConfig(Config):
     interpolation: Literal["between", "beyond"] = "between"
     regularize_real: bool = False
     weight_decay: NonNegativeFloat = 1e-4
-    discriminator_steps: PositiveInt = 1
+    discriminator_steps: Repeats = 1
     learning_rate: PositiveFloat = 2e-4
     final_learning_rate: PositiveFloat = 1e-6
     decay_steps: PositiveInt = 40_000

@@ -38,6 +38,7 @@ from tf_gan_zoo.config import (
     NonNegativeFloat,
     PositiveFloat,
     PositiveInt,
+    Repeats,
     height_width,
 )
 from tf_gan_zoo.endpoints import Endpoint
@@ -90,7 +91,7 @@ class CycleGANConfig(Config):
     image_size: ImageSize = 256
     channels: Channels = 3
     width: PositiveInt = 64
-    num_blocks: PositiveInt | None = None
+    num_blocks: Repeats | None = None
     patch_size: Literal[16, 34, 70, 142, 286] = 70
     adversarial_loss: Literal["least_squares", "non_saturating"] = "least_squares"
     cycle_weight_a: NonNegativeFloat = 10.0

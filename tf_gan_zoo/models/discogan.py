@@ -52,6 +52,7 @@ from tf_gan_zoo.config import (
     NonNegativeFloat,
     PositiveFloat,
     PositiveInt,
+    Repeats,
     height_width,
     num_halvings,
 )
@@ -109,7 +110,7 @@ class DiscoGANConfig(Config):
     rate_iterations: PositiveInt = 10_000
     gan_weight: NonNegativeFloat = 0.1
     feature_weight: NonNegativeFloat = 0.9
-    generator_updates: PositiveInt = 2
+    generator_updates: Repeats = 2
     learning_rate: PositiveFloat = 2e-4
     beta_1: Decay = 0.5
     beta_2: Decay = 0.999

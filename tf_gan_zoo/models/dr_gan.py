@@ -51,6 +51,7 @@ from tf_gan_zoo.config import (
     NonNegativeFloat,
     PositiveFloat,
     PositiveInt,
+    Repeats,
     height_width,
 )
 from tf_gan_zoo.endpoints import Endpoint
@@ -95,11 +96,11 @@ class DRGANConfig(Config):
     num_identities: PositiveInt = 200
     num_poses: PositiveInt = 9
     num_images: PositiveInt = 1
-    num_blocks: PositiveInt = 5
+    num_blocks: Repeats = 5
     width: PositiveInt = 32
     latent_size: PositiveInt = 50
     real_fake: Literal["class", "logit"] = "class"
-    generator_updates: PositiveInt = 1
+    generator_updates: Repeats = 1
     reconstruction_weight: NonNegativeFloat = 0.0
     initial_std: PositiveFloat = 0.02
     learning_rate: PositiveFloat = 2e-4

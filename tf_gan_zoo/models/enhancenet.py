@@ -48,6 +48,7 @@ from tf_gan_zoo.config import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    Repeats,
     height_width,
 )
 from tf_gan_zoo.losses import non_saturating_discriminator_loss as discriminator_loss
@@ -93,7 +94,7 @@ class EnhanceNetConfig(UpscalerConfig):
     steps_per_epoch: PositiveInt | None = 1000
     image_size: ImageSize = 128
     losses: Literal["E", "P", "EA", "PA", "EAT", "PAT"] = "PAT"
-    num_blocks: PositiveInt = 10
+    num_blocks: Repeats = 10
     width: PositiveInt = 64
     skip: Literal["legacy", "centered"] = "legacy"
     discriminator_width: PositiveInt = 32

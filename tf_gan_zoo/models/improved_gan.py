@@ -65,6 +65,7 @@ from tf_gan_zoo.config import (
     NonNegativeFloat,
     PositiveFloat,
     PositiveInt,
+    Repeats,
     height_width,
     num_halvings,
 )
@@ -140,7 +141,7 @@ class ImprovedGANConfig(Config):
     generator_units: PositiveInt = 500
     discriminator_units: tuple[PositiveInt, ...] = (1000, 500, 250, 250, 250)
     generator_loss: Literal["feature_matching", "adversarial"] = "feature_matching"
-    generator_updates: PositiveInt | None = None
+    generator_updates: Repeats | None = None
     feature_distance: Literal["absolute", "squared"] = "absolute"
     minibatch_kernels: Literal[0] | PositiveInt = 0
     minibatch_kernel_size: PositiveInt = 5

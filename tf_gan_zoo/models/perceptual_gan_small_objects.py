@@ -55,6 +55,7 @@ from tf_gan_zoo.config import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    Repeats,
     height_width,
 )
 from tf_gan_zoo.endpoints import Endpoint
@@ -120,7 +121,7 @@ class PerceptualGANConfig(Config):
     preprocessing: Literal["vgg", "none"] = "vgg"
     roi_size: PositiveInt = 6
     width: PositiveInt = 256
-    num_blocks: PositiveInt = 6
+    num_blocks: Repeats = 6
     fc_units: tuple[PositiveInt, PositiveInt] = (4096, 1024)
     detector_sizes: Literal["large", "all"] = "large"
     detector_steps: NonNegativeInt = 20_000

@@ -51,6 +51,7 @@ from tf_gan_zoo.config import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    Repeats,
     height_width,
 )
 from tf_gan_zoo.endpoints import Endpoint
@@ -101,7 +102,7 @@ class SimGANConfig(Config):
     channels: Channels = 1
     labelled: bool = False
     width: PositiveInt = 64
-    num_blocks: PositiveInt = 4
+    num_blocks: Repeats = 4
     kernel_size: PositiveInt = 3
     discriminator: Literal["gaze", "hand"] = "gaze"
     discriminator_width: PositiveInt = 96

@@ -53,6 +53,7 @@ from tf_gan_zoo.config import (
     ImageSize,
     PositiveFloat,
     PositiveInt,
+    Repeats,
     height_width,
 )
 from tf_gan_zoo.layers import SpectralNormalization
@@ -100,8 +101,8 @@ class SNGANConfig(Config):
     num_halvings: PositiveInt = 2
     output_bias: bool = False
     loss: Literal["hinge", "non_saturating"] = "hinge"
-    n_critic: PositiveInt = 5
-    generator_batch_multiplier: PositiveInt = 2
+    n_critic: Repeats = 5
+    generator_batch_multiplier: Repeats = 2
     dequantize: bool = True
     learning_rate: PositiveFloat = 2e-4
     linear_decay: bool = True

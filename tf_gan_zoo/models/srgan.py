@@ -38,6 +38,7 @@ from tf_gan_zoo.config import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    Repeats,
     height_width,
 )
 from tf_gan_zoo.layers import Zero
@@ -84,7 +85,7 @@ class SRGANConfig(UpscalerConfig):
     epochs: PositiveInt = 1200
     steps_per_epoch: PositiveInt | None = 1000
     image_size: ImageSize = 96
-    num_blocks: PositiveInt = 16
+    num_blocks: Repeats = 16
     width: PositiveInt = 64
     content_loss: Literal["mse", "vgg22", "vgg54"] = "vgg54"
     content_scale: PositiveFloat = 1 / 12.75

@@ -48,6 +48,7 @@ from tf_gan_zoo.config import (
     NonNegativeFloat,
     PositiveFloat,
     PositiveInt,
+    Repeats,
     height_width,
 )
 from tf_gan_zoo.losses import non_saturating_generator_loss as fooling_loss
@@ -84,7 +85,7 @@ class StackGANConfig(CaptionedConfig):
     text_code_size: PositiveInt = 128
     width: PositiveInt = 128
     discriminator_width: PositiveInt = 64
-    num_residual_blocks: PositiveInt = 4
+    num_residual_blocks: Repeats = 4
     kl_weight: NonNegativeFloat = 2.0
     stage_two_start: PositiveInt = 200 * 150 + 600 * 138
     learning_rate: PositiveFloat = 2e-4

@@ -38,6 +38,7 @@ from tf_gan_zoo.config import (
     ImageSize,
     PositiveFloat,
     PositiveInt,
+    Repeats,
     height_width,
     num_halvings,
 )
@@ -80,7 +81,7 @@ class WGANConfig(Config):
     generator_norm: bool = True
     width: PositiveInt = 64
     hidden_size: PositiveInt = 512
-    n_critic: PositiveInt = 5
+    n_critic: Repeats = 5
     burst_critic_updates: PositiveInt = 100
     num_first_bursts: PositiveInt = 25
     burst_interval: PositiveInt = 500

@@ -49,6 +49,7 @@ from tf_gan_zoo.config import (
     NonNegativeFloat,
     PositiveFloat,
     PositiveInt,
+    Repeats,
     height_width,
 )
 from tf_gan_zoo.gan import AdversarialGAN
@@ -88,9 +89,9 @@ class WGANGPConfig(Config):
     latent_distribution: Literal["normal", "uniform"] = "normal"
     architecture: Literal["cifar", "good64", "mnist"] = "cifar"
     width: PositiveInt | None = None
-    n_critic: PositiveInt = 5
+    n_critic: Repeats = 5
     gradient_penalty_weight: NonNegativeFloat = 10.0
-    generator_batch_multiplier: PositiveInt = 2
+    generator_batch_multiplier: Repeats = 2
     dequantize: bool = True
     learning_rate: PositiveFloat = 2e-4
     linear_decay: bool = True
