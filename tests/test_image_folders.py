@@ -219,6 +219,14 @@ def test_equal_names_in_several_splits_are_different_pairs(tmp_path):
     assert opened(f"paired:{tmp_path}", view="paired", split="test").num_examples == 1
 
 
+def test_what_is_beside_the_pairs_is_counted(tmp_path):
+    fill(tmp_path, train__A=3, train__B=2, train=1, extra=4)
+    with pytest.warns(UserWarning, match="without a partner"):
+        found = opened(f"paired:{tmp_path}", view="paired").found
+    left_out = "1 images without a partner, 5 images elsewhere"
+    assert found == f"2 pairs in A and B, split train; left out: {left_out}"
+
+
 def test_unpaired_summary(tmp_path):
     fill(tmp_path, trainA=3, trainB=2, testA=1, testB=1)
     assert summarize_source(f"unpaired:{tmp_path}") == "4 images in A and 3 in B, split train/test"

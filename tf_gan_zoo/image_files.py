@@ -15,6 +15,7 @@ import functools
 import os
 import stat
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -74,7 +75,10 @@ _UNSIGNED = ("IM", "PCD", "TGA")
 #: EXIF orientations that lay an image on its side.
 _TURNED = (5, 6, 7, 8)
 #: How chunks of PNG files begin that hold an orientation.
-_PNG_EXIF = (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp")
+_PNG_EXIF = (
+    b"eXIf", b"tEXtRaw profile type exif", b"zTXtRaw profile type exif", b"iTXtRaw profile type exif",
+    b"iTXtXML:com.adobe.xmp",
+)  # fmt: skip
 _PILLOW_LIMIT = threading.Lock()
 
 
@@ -172,7 +176,7 @@ def list_images(folder: Path) -> tuple[list[Path], dict[str, int]]:
         seen.add(real)
         shown = [f for f in folders if not f.startswith((".", "__"))]
         hidden["hidden folders"] += len(folders) - len(shown)
-        folders[:] = shown
+        folders[:] = sorted(shown)  # of two links to one folder, the same one is followed each time
         for name in files:
             if name.startswith("."):
                 hidden["hidden files"] += 1
@@ -215,10 +219,20 @@ def _has_exif(image: Image.Image) -> bool:
     if image.format != "PNG" or "exif" in image.info:
         return True
     position = image.fp.tell()
-    image.fp.seek(0)
-    data = image.fp.read()
-    image.fp.seek(position)
-    return any(mark in data for mark in _PNG_EXIF)
+    try:
+        return any(chunk.startswith(_PNG_EXIF) for chunk in _png_chunks(image.fp))
+    finally:
+        image.fp.seek(position)
+
+
+def _png_chunks(file: BinaryIO) -> Iterator[bytes]:
+    """How each chunk begins: its name and up to 32 bytes."""
+    file.seek(8)
+    while len(head := file.read(8)) == 8:
+        length = int.from_bytes(head[:4], "big")
+        start = file.read(min(length, 32))
+        yield head[4:] + start
+        file.seek(length - len(start) + 4, os.SEEK_CUR)
 
 
 def _check_file(path: Path, allow_large: bool) -> None:

@@ -155,16 +155,15 @@ def _read_pairs(root: Path, request: Request, halves: bool, split_folders: bool 
     return Source({
         "inputs": [ImageFile(inputs[s]) for s in stems],
         "targets": [ImageFile(targets[s], like=inputs[s]) for s in stems],
-    }, found=_found_pairs(a, b, len(all_pairs)))  # fmt: skip
+    }, found=_found_pairs(root, a, b, len(all_pairs)))  # fmt: skip
 
 
-def _found_pairs(a: ImageFolder, b: ImageFolder, count: int) -> str:
-    left_out = collections.Counter(a.left_out)
-    if not a.domain:  # else both are parts of one folder
-        left_out.update(b.left_out)
-    lonely = len(a.names) + len(b.names) - 2 * count
-    left_out.update({"images without a partner": lonely} if lonely else {})
-    return dataclasses.replace(a, left_out=dict(left_out)).found(what=f"{count:,} pairs in A and B")
+def _found_pairs(root: Path, a: ImageFolder, b: ImageFolder, count: int) -> str:
+    names, left_out = list_images(root)
+    in_domains = len(a.names) + len(b.names)
+    images = {"without a partner": in_domains - 2 * count, "elsewhere": len(names) - in_domains}
+    left_out |= {f"images {where}": number for where, number in images.items() if number}
+    return dataclasses.replace(a, left_out=left_out).found(what=f"{count:,} pairs in A and B")
 
 
 def _domain_folders(root: Path) -> Iterable[Path]:
@@ -239,7 +238,8 @@ def _check_halves(root: Path, files: list[str]) -> None:
         raise DatasetError(
             f'"paired:{root}": expected A/ and B/, or pairs side by side, all twice as wide as high; '
             f"{len(wrong)} of {len(files)} images are not, e.g. {files[wrong[0]]} is {height}x{width} "
-            "(height x width). If they are pairs of another aspect, give halves=True. Single images have no "
+            "(height x width). If they are pairs of another aspect, give halves=True (from the shell --set "
+            f"'data_options={{halves: true}}'). Single images have no "
             f'partners: "outlines:{root}" makes line drawings of them, "folder:{root}" is for models that '
             "take single images."
         )

@@ -65,8 +65,8 @@ class ImageFolder:
         if split not in (*self.splits, "all"):
             folders = [f"{name}/" for names in self.splits.values() for name in names]
             raise DatasetError(
-                f"{self.root} has no folder {split}/; it has {folders or 'none of splits'}. Ask for one of "
-                "these splits, or make the folder."
+                f"{self.root} has no folder {split}/ with images; it has {folders or 'none of splits'}. Ask "
+                "for one of these splits, or make the folder."
             )
         return [f for name, folders in self.splits.items() if split in (name, "all") for f in folders]
 
@@ -158,19 +158,21 @@ def _two_readings(root: Path, tops: dict[str, int], splits: dict[str, str]) -> s
         f"  split_folders=True: splits {listed(splits)}; left out: {listed(others)}\n"
         f"  split_folders=False: {sum(tops.values()):,} images in {listed(tops)}, where folders are classes "
         f"and a tenth is the test split by name\n"
-        f"Give the option split_folders, or move the folders apart."
+        "Give the option split_folders (from the shell --set 'data_options={split_folders: true}'), or move "
+        "the folders apart."
     )
 
 
 def check_not_unpaired(root: Path, kind: str) -> None:
     """Refuses folders trainA/, trainB/, ...: two collections, neither classes nor pairs."""
     found = sorted(p.name for p in root.iterdir() if p.is_dir() and p.name.lower() in _UNPAIRED_FOLDERS)
+    classes = " To take them for classes all the same, give split_folders=False." if kind == "folder" else ""
     if found:
         raise DatasetError(
             f'"{kind}:{root}": the folders {", ".join(f"{name}/" for name in found)} hold two collections '
             f'without partners. Use "unpaired:{root}" with a model for unpaired images (e.g. cyclegan), or '
             f'"folder:{root / found[0]}" for one of them. If files of equal names are pairs, name the '
-            "folders train/A, train/B, test/A, test/B and use paired:."
+            f"folders train/A, train/B, test/A, test/B and use paired:.{classes}"
         )
 
 

@@ -251,9 +251,11 @@ def existing_path(request: Request, kind: str, *, folder: bool = True) -> Path:
 def without_files(view: str) -> str:
     """" Data that need no files: ..." with the sources that draw a view, or nothing."""
     names = sorted(_SOURCES, key=lambda name: (name != "glyphs", name))
-    drawn = [f"--data {name}" for name in names
-             if view in _SOURCES[name].views and not _SOURCES[name].needs_path]  # fmt: skip
-    return f" Data that need no files or downloads: {' or '.join(drawn[:3])}." if drawn else ""
+    first, *others = [
+        name for name in names if view in _SOURCES[name].views and not _SOURCES[name].needs_path
+    ] or [""]
+    more = f" (or {', '.join(others[:3])})" if others else ""
+    return f" Data that need no files or downloads: --data {first}{more}." if first else ""
 
 
 def in_split(count: int, split: str) -> np.ndarray:
