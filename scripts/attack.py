@@ -40,6 +40,7 @@ import numpy as np
 import tf_gan_zoo as zoo
 from tf_gan_zoo import fetch, image_files, published, registry, weights
 from tf_gan_zoo.config import Config, ConfigError, parse_settings, read_yaml
+from tf_gan_zoo.data import DatasetError, sources
 from tf_gan_zoo.fetch import WeightsError
 
 #: Seconds that one try may take; kills train and take longer.
@@ -193,6 +194,15 @@ def yaml_texts(draw: random.Random, folder: Path) -> str:
     if draw.random() < 0.3:
         return refused(ConfigError, parse_settings, [text, f"epochs={text}"])
     return refused(ConfigError, read_yaml, text)
+
+
+@attack
+def data_options(draw: random.Random, folder: Path) -> str:
+    """Options of data sources with values of any kind; sizes that fit are kept small."""
+    kind = draw.choice(["glyphs", "digits", "clutter", "strokes", "heads", "figures", "solids", "oracle"])
+    types = {**sources.option_types(kind), "flip": bool, "load_scale": float | None, "crop": str}
+    options = {draw.choice(sorted(types)): draw.choice(NASTY) for _ in range(draw.choice([1, 1, 2]))}
+    return refused(DatasetError, sources.checked_options, kind, options, types)
 
 
 # -------------------------------------------------------------------- weights

@@ -84,7 +84,7 @@ LEVELS = [
     {"_quiet", "accumulation", "batch_spec", "chains", "random", "layers", "losses", "penalties", "schedules"}
     | {"cards", "config", "data", "fetch", "metrics", "music", "npz", "optimizers", "published", "replicas"}
     | {"bodies", "detection", "scenes", "sequences", "shape_files", "shapes", "skeletons", "tiling"}
-    | {"image_files", "paths", "pixels"},
+    | {"image_files", "image_writing", "paths", "picture_names", "pixels"},
     {"networks", "captioned", "conditional", "encoding", "endpoints", "fitting", "gan", "perceptual"}
     | {"player_optimizers", "registry", "replacing", "segments", "sizing"}
     | {"upscaling"},

@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import typing
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -20,6 +21,8 @@ from tf_gan_zoo.data.sources import (
     Request,
     Source,
     check_options,
+    checked_options,
+    option_types,
     read_source,
     source_options,
 )
@@ -281,6 +284,7 @@ def _size(size: int | Size | None, what: str) -> Size | None:
 def _split_options(name: str, view: str, options: dict) -> tuple[ImageOptions, dict]:
     kind = name.partition(":")[0]
     check_options(kind, options, [*source_options(kind), *_IMAGE_OPTIONS])
+    options = checked_options(kind, options, {**option_types(kind), **typing.get_type_hints(ImageOptions)})
     shared = ImageOptions(**{k: v for k, v in options.items() if k in _IMAGE_OPTIONS})
     for option, only in _OPTION_OF_VIEW.items():
         if option in options and view != only:

@@ -2,13 +2,18 @@
 
 import dataclasses
 import difflib
+import functools
 import inspect
-from collections.abc import Callable, Iterable
+import os
+import typing
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import TypeAdapter, ValidationError
 
+from tf_gan_zoo.config import shortened
 from tf_gan_zoo.paths import expand
 from tf_gan_zoo.pixels import ValueWindow
 
@@ -228,6 +233,61 @@ def check_options(kind: str, given: Iterable[str], valid: Iterable[str]) -> None
             f"Unknown option {unknown[0]!r} for the data source {kind!r}."
             f"{suggestion(unknown[0], valid)} Valid options: {', '.join(sorted(valid))}."
         )
+
+
+#: More examples, people or songs than any source could hold.
+_MAX_COUNT = 10**8
+
+
+def checked_options(kind: str, given: Mapping[str, Any], types: Mapping[str, Any]) -> dict[str, Any]:
+    """The options, if their values have the types that the source's function says and a sane size.
+
+    Lists do for tuples, and numbers of NumPy become Python's; options without a type are not looked at.
+
+    Raises:
+        DatasetError: for the first value that does not fit.
+    """
+    options = {k: v.item() if isinstance(v, np.generic) else v for k, v in given.items()}
+    for option, value in options.items():
+        if option in types:
+            problem = _problem(_plain(value), types[option])
+            if problem:
+                hint = types[option]
+                expected = hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
+                raise DatasetError(
+                    f"The option {option!r} of the data source {kind!r}: {problem} (got {shortened(value)}, "
+                    f"expected {expected})."
+                )
+    return options
+
+
+def option_types(kind: str) -> dict[str, Any]:
+    """The types of the options that a source takes, as far as it says them."""
+    hints = typing.get_type_hints(_find(kind).function)
+    return {option: hints[option] for option in source_options(kind) if option in hints}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return tuple(_plain(item) for item in value)
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
+def _problem(value: Any, hint: Any) -> str:
+    """What is wrong with a value, or nothing."""
+    try:
+        _adapter(hint).validate_python(value, strict=True)
+    except ValidationError as error:
+        return shortened("; ".join(sorted({item["msg"] for item in error.errors()})), str)
+    numbers = [n for n in (value if isinstance(value, tuple) else (value,)) if isinstance(n, (int, float))]
+    if any(not abs(number) <= _MAX_COUNT for number in numbers):
+        return f"numbers must be finite and at most {_MAX_COUNT:,}"
+    return ""
+
+
+@functools.cache
+def _adapter(hint: Any) -> TypeAdapter:
+    return TypeAdapter(hint, config={"arbitrary_types_allowed": True})
 
 
 def suggestion(word: str, valid: Iterable[str]) -> str:
