@@ -33,7 +33,7 @@ import tensorflow as tf
 from keras import layers
 from results import number
 
-from tf_gan_zoo import callbacks, registry, train
+from tf_gan_zoo import callbacks, files, registry, train
 from tf_gan_zoo.batch_spec import BatchSpec, image_field
 from tf_gan_zoo.config import Config
 from tf_gan_zoo.evaluation_callback import BEST_RECORD, EvaluateMetrics
@@ -214,7 +214,7 @@ def run(key: str, seed: int, budget: Budget, runs: Path, records: Path) -> None:
     train.train(name, settings=settings, out=folder, resume=True, verbose=0, more_callbacks=[evaluation])
     records.mkdir(parents=True, exist_ok=True)
     text = json.dumps(make_record(key, seed, budget, train.RunFolder(folder)), indent=2) + "\n"
-    callbacks.write_atomically(path, lambda p: p.write_text(text, encoding="utf-8"))
+    files.write_text(path, text)
 
 
 def check_same(path: Path, stored: Mapping[str, Any], asked: Mapping[str, Any]) -> None:

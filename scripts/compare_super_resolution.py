@@ -26,7 +26,7 @@ import numpy as np
 import tensorflow as tf
 
 import tf_gan_zoo as zoo
-from tf_gan_zoo import callbacks, metrics, present, train, upscaling
+from tf_gan_zoo import files, metrics, present, train, upscaling
 from tf_gan_zoo.image_files import load_image
 from tf_gan_zoo.networks.vgg import VGG19Features, describe_weights
 
@@ -171,7 +171,7 @@ def write_references(examples: Mapping[str, np.ndarray], records: Path) -> None:
 
 def write(path: Path, record: Mapping[str, Any]) -> None:
     text = json.dumps(record, indent=2) + "\n"
-    callbacks.write_atomically(path, lambda p: p.write_text(text, encoding="utf-8"))
+    files.write_text(path, text)
 
 
 # -------------------------------------------------------------------- page

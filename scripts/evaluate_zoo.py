@@ -24,7 +24,7 @@ from typing import Any
 import results
 
 import tf_gan_zoo as zoo
-from tf_gan_zoo import published, registry, train
+from tf_gan_zoo import files, published, registry, train
 from tf_gan_zoo.data import DatasetError
 from tf_gan_zoo.evaluation import EvaluationError, Evaluator, generates_pictures
 from tf_gan_zoo.metrics import features, gather
@@ -152,7 +152,7 @@ def rounded(metrics: dict[str, float]) -> dict[str, float]:
 def write(name: str, record: dict[str, Any]) -> None:
     path = results.path_of(name)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    files.write_text(path, json.dumps(record, indent=2) + "\n")
 
 
 def show(line: str) -> None:

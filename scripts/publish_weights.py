@@ -32,7 +32,7 @@ from typing import Any
 import numpy as np
 
 import tf_gan_zoo as zoo
-from tf_gan_zoo import callbacks, cards, registry, train, weights
+from tf_gan_zoo import callbacks, cards, files, registry, train, weights
 from tf_gan_zoo.config import Config, check_recipe_name, load_yaml
 from tf_gan_zoo.data import DatasetError
 
@@ -181,7 +181,7 @@ def write_history(run: train.RunFolder, name: str) -> None:
     HISTORIES.mkdir(parents=True, exist_ok=True)
     lines = [f"  {json.dumps(key)}: {json.dumps(values)}" for key, values in curves.items()]
     text = "{\n" + ",\n".join(lines) + "\n}\n"
-    (HISTORIES / f"{name}.history.json").write_text(text, encoding="utf-8")
+    files.write_text(HISTORIES / f"{name}.history.json", text)
 
 
 def thinned(rows: list[dict[str, Any]], names: list[str]) -> dict[str, list]:
@@ -225,11 +225,11 @@ def write_card(folder: Path, entries: dict[str, dict[str, Any]]) -> None:
         record = json.loads((folder / entry["record"]).read_text(encoding="utf-8"))
         paper = registry.get_spec(name.partition(".")[0]).paper
         texts.append(cards.weights_card(name, entry, record, dataclasses.asdict(paper)))
-    (folder / "README.md").write_text(cards.release_card(texts, entries), encoding="utf-8")
+    files.write_text(folder / "README.md", cards.release_card(texts, entries))
 
 
 def write_json(path: Path, value: dict) -> None:
-    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+    files.write_text(path, json.dumps(value, indent=2) + "\n")
 
 
 def write_header(path: Path, record: dict) -> None:
@@ -250,7 +250,7 @@ def write_header(path: Path, record: dict) -> None:
         *([f"#   weights predate: {record['predates']}"] if "predates" in record else []),
     ]
     body = [line for line in lines if not line.startswith("#")]
-    path.write_text("\n".join([*description, *header, *body]) + "\n", encoding="utf-8")
+    files.write_text(path, "\n".join([*description, *header, *body]) + "\n")
 
 
 def summary(metrics: dict[str, float]) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import results
 from publish_weights import NUM_EXAMPLES, held_out, rounded
 
-from tf_gan_zoo import callbacks, train
+from tf_gan_zoo import files, train
 
 
 def compare(
@@ -69,4 +69,4 @@ def write(measured: dict[str, Any], a: argparse.Namespace) -> None:
     }
     path = results.RESULTS / f"{a.recipe.partition('.')[0]}.variants.json"
     text = json.dumps(record, indent=2) + "\n"
-    callbacks.write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    files.write_text(path, text)

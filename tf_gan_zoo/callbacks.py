@@ -8,9 +8,7 @@ written before it.
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
 import signal
 import sys
 import time
@@ -22,30 +20,26 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import h5py
 import keras
 import numpy as np
-import tensorflow as tf
 
-from tf_gan_zoo import present
+from tf_gan_zoo import checkpoints, files, present
+from tf_gan_zoo.checkpoints import LAST_GOOD, LATEST
 from tf_gan_zoo.paths import expand
 
-LATEST = "latest.weights.h5"
-LAST_GOOD = "last_good.weights.h5"
-_MEANS = "running_means"
 
+@contextmanager
+def goes_on(what: str, advice: str = "") -> Iterator[None]:
+    """Training survives a file that cannot be written in the block: the reason is printed.
 
-def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
-    """Lets `write` make a file beside `path`, then puts it in place in one step.
-
-    Keras writes weights in place: a process killed while it does so would leave half a file and no old one.
+    Args:
+        what: the file's meaning.
+        advice: what becomes of it.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".writing-{path.name}")
-    write(temporary)
-    with open(temporary, "rb+") as file:
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    try:
+        yield
+    except files.WriteError as error:
+        _to_stderr(f"{what} not written: {error} Training goes on.{advice and ' ' + advice}")
 
 
 class _StepCallback(keras.callbacks.Callback):
@@ -124,7 +118,8 @@ class Checkpoint(_StepCallback):
     """Keeps the whole state of a run in `latest`, and the last state found healthy in `last_good`.
 
     Both are complete weights files (networks, averages, optimizers, seeds, step and the running means of the
-    epoch) and each is replaced in one step. A state that holds NaN is never written.
+    epoch) and each is replaced in one step. A state that holds NaN is never written. One that cannot be
+    written, as the disk is full, is reported; the last one stays, and training goes on to the next.
 
     Args:
         folder: where the files go; None writes nothing (workers other than the chief).
@@ -142,6 +137,10 @@ class Checkpoint(_StepCallback):
         self.every = every
         self._sentinel = sentinel
         self._interruption = interruption or Interruption()
+        self._saved: int | None = None
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        self._saved = int(self.model.step.numpy()) if self._saved is None else self._saved
 
     def after_step(self, batch: int, logs: dict[str, float]) -> None:
         if batch + 1 == self.params.get("steps"):
@@ -156,15 +155,17 @@ class Checkpoint(_StepCallback):
         if self.folder is not None:
             self._write()
         if self._interruption.signum:
-            raise Interrupted(self._interruption.signum, self.step)
+            raise Interrupted(self._interruption.signum, self.step if self.folder is None else self._saved)
 
     def _write(self) -> None:
         if not is_finite(self.model):
             return
         latest = self.folder / LATEST
-        write_atomically(latest, lambda path: save_state(self.model, path))
-        if self._sentinel is None or self._sentinel.healthy:
-            write_atomically(self.folder / LAST_GOOD, lambda path: _link(latest, path))
+        with goes_on(f"checkpoint of step {self.step}", f"The last one is of step {self._saved}."):
+            checkpoints.save(self.model, latest)
+            self._saved = self.step
+            if self._sentinel is None or self._sentinel.healthy:
+                files.link(latest, self.folder / LAST_GOOD)
 
 
 class PhaseCheckpoint(keras.callbacks.Callback):
@@ -184,18 +185,9 @@ class PhaseCheckpoint(keras.callbacks.Callback):
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         if self.model.phase != self._phase:
-            path = self.folder / f"{self._phase}.weights.h5"
-            write_atomically(path, self.model.save_weights)
+            with goes_on(f"weights of phase {self._phase}"):
+                checkpoints.save(self.model, self.folder / f"{self._phase}.weights.h5")
             self._phase = self.model.phase
-
-
-def _link(source: Path, target: Path) -> None:
-    """A second name for a file that is only ever replaced; a copy where the file system has no links."""
-    target.unlink(missing_ok=True)
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
 
 
 def is_finite(model: keras.Model) -> bool:
@@ -203,23 +195,6 @@ def is_finite(model: keras.Model) -> bool:
     networks = [*model.networks.values(), *model.averaged_networks.values()]
     floats = [v for network in networks for v in network.variables if "float" in v.dtype]
     return all(np.isfinite(np.asarray(v, "float32")).all() for v in floats)
-
-
-def save_state(model: keras.Model, path: Path) -> None:
-    """Writes the weights, and beside them the epoch's running means, which Keras leaves out.
-
-    In a cluster the means are left out: each read of one would need all workers, and only the chief writes.
-    """
-    model.save_weights(path)
-    if isinstance(model.distribute_strategy, tf.distribute.MultiWorkerMirroredStrategy):
-        return
-    with h5py.File(path, "a") as file:
-        for index, variable in enumerate(_means(model)):
-            file[f"{_MEANS}/{index}"] = np.asarray(variable)
-
-
-def _means(model: keras.Model) -> list[keras.Variable]:
-    return [variable for metric in model.metrics for variable in metric.variables]
 
 
 class RunningMeans(keras.callbacks.Callback):
@@ -233,16 +208,14 @@ class RunningMeans(keras.callbacks.Callback):
     def __init__(self, checkpoint: Path, epochs: int) -> None:
         super().__init__()
         self._epochs = epochs
-        with h5py.File(checkpoint) as file:
-            saved = file.get(_MEANS, {})
-            self._values = [np.asarray(saved[str(index)]) for index in range(len(saved))]
+        self._values = checkpoints.stored_means(checkpoint)
 
     def set_params(self, params: dict[str, Any]) -> None:
         params["epochs"] = self._epochs
         super().set_params(params)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        for variable, value in zip(_means(self.model), self._values):
+        for variable, value in zip(checkpoints.running_means(self.model), self._values):
             variable.assign(value)
         self._values = []
 
@@ -295,6 +268,7 @@ class HistoryFile(_StepCallback):
         super().__init__()
         self.path = expand(path)
         self._sentinel = sentinel
+        self._unwritten: list[str] = []
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         super().on_epoch_begin(epoch, logs)
@@ -308,27 +282,47 @@ class HistoryFile(_StepCallback):
         found = [] if self._sentinel is None else self._sentinel.found_since(self._epoch_start)
         if found:
             row["failures"] = [failure.message for failure in found]
-        with open(self.path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+        self._unwritten.append(json.dumps(row) + "\n")
+        with goes_on("history", "The row is written with the next one."):
+            files.append_lines(self.path, self._unwritten)
+            self._unwritten.clear()
 
 
 def read_history(path: Path) -> list[dict[str, Any]]:
-    """The rows of a history file; a last line that a killed process left unfinished is ignored."""
-    rows = []
-    path = expand(path)
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    return rows
+    """The rows of a history file; what is none, such as a line that a killed process began, is left out."""
+    return [row for row in map(_row, _lines(path)) if row is not None]
 
 
 def trim_history(path: Path, step: int) -> None:
-    """Drops the rows of epochs that ended after `step`: they are about to be trained again."""
-    rows = [row for row in read_history(path) if row["step"] <= step]
-    text = "".join(json.dumps(row) + "\n" for row in rows)
-    write_atomically(expand(path), lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    """Drops the rows of epochs that ended after `step`, which are about to be trained again.
+
+    Lines that are no rows are moved to a file beside it, and reported.
+    """
+    lines = _lines(path)
+    strange = [line for line in lines if _row(line) is None]
+    if strange:
+        kept = expand(path).with_suffix(".unreadable.txt")
+        files.append_lines(kept, [f"{line}\n" for line in strange])
+        first = lines.index(strange[0]) + 1
+        count = f"{len(strange)} line(s) are no rows, the first is line {first}"
+        _to_stderr(f"{path}: {count}; they are now in {kept}.")
+    rows = [line for line in lines if line not in strange and _row(line)["step"] <= step]
+    files.write_text(path, "".join(f"{line}\n" for line in rows))
+
+
+def _lines(path: Path) -> list[str]:
+    path = expand(path)
+    text = path.read_bytes().decode("utf-8", "backslashreplace") if path.exists() else ""
+    return [line for line in text.split("\n") if line.strip()]
+
+
+def _row(line: str) -> dict[str, Any] | None:
+    """What a line of the history says, or None if it says nothing."""
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return None
+    return row if isinstance(row, dict) and isinstance(row.get("step"), int) else None
 
 
 def _json_number(value: Any) -> float | None:
@@ -362,8 +356,8 @@ class SampleGrid(keras.callbacks.Callback):
         """Writes one picture now."""
         picture = present.sample_picture(model, self._held_out, count=self._count, seed=self._seed)
         if picture is not None:
-            path = self.folder / name
-            write_atomically(path, lambda temporary: present.save_image(picture, temporary))
+            with goes_on(f"sample {name}"):
+                present.save_image(picture, self.folder / name)
 
 
 # -------------------------------------------------------------------- sentinel

@@ -113,6 +113,9 @@ Accumulate = Annotated[
 StepsPerExecution = Annotated[
     int, typer.Option(min=1, help="Steps per call into TensorFlow; more are faster if steps are short.")
 ]
+ResumeFrom = Annotated[
+    Optional[str], typer.Option(help="Go on from latest, last_good or FILE, and train again what came after.")  # noqa: UP045
+]
 CheckpointEvery = Annotated[
     Optional[int], typer.Option(min=1, help="Steps between checkpoints (also every epoch).")  # noqa: UP045
 ]
@@ -138,6 +141,7 @@ def train(
     data: Annotated[Optional[str], typer.Option(help="Data set, e.g. glyphs or folder:DIR.")] = None,  # noqa: UP045
     settings: Annotated[Optional[list[str]], typer.Option("--set", help="FIELD=VALUE.")] = None,  # noqa: UP045
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    resume_from: ResumeFrom = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved recipe only.")] = False,
     strategy: Annotated[str, typer.Option(help="auto, one, mirrored, multi_worker or tpu.")] = "auto",
     precision: Precision = None,
@@ -174,8 +178,9 @@ def train(
     more = [] if evaluate_every is None else [_evaluating(training.RunFolder(out), evaluate_every, metrics)]
     try:
         folder = training.train(
-            name, data=data, settings=values, out=out, resume=resume, strategy=strategy, weights=weights,
-            checkpoint_every=checkpoint_every, stop_on_failure=stop_on_failure, deterministic=deterministic,
+            name, data=data, settings=values, out=out, resume=resume, resume_from=resume_from,
+            strategy=strategy, weights=weights, checkpoint_every=checkpoint_every,
+            stop_on_failure=stop_on_failure, deterministic=deterministic,
             command=_command_line(), more_callbacks=more, steps_per_execution=steps_per_execution, xla=xla,
         )  # fmt: skip
     except callbacks.Interrupted as interrupted:
@@ -375,7 +380,7 @@ _ADVICE = {
 def _of_system(error: OSError) -> str:
     """What the operating system refused, of which file, and what to do."""
     files = " -> ".join(str(f) for f in (error.filename, error.filename2) if f is not None)
-    what = error.strerror or str(error) or type(error).__name__
+    what = (error.strerror or str(error) or type(error).__name__).rstrip(".")
     return " ".join(filter(None, [f"{files}: {what}." if files else f"{what}.", _ADVICE.get(error.errno)]))
 
 

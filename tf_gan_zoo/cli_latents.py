@@ -17,6 +17,7 @@ from tf_gan_zoo.cli_options import (
     path_argument,
     path_option,
 )
+from tf_gan_zoo.files import write as write_file
 
 Seed = Annotated[int, typer.Option(help="The same seed gives the same result.")]
 Data = Annotated[Optional[str], typer.Option(help="Data set; the recipe's by default.")]  # noqa: UP045
@@ -126,14 +127,13 @@ def invert(
     from tf_gan_zoo import latents, pictures, present
 
     model = _model(name, weights)
-    files = pictures.picture_files(source)
-    images = np.concatenate([_read(model, file) for file in files])
+    sources = pictures.picture_files(source)
+    images = np.concatenate([_read(model, file) for file in sources])
     found = latents.invert(model, images, num_steps=steps, num_starts=starts, seed=seed)
-    for file, decibels in zip(files, found.psnr):
+    for file, decibels in zip(sources, found.psnr):
         typer.echo(f"{file}: {decibels:.1f} dB")
     if save_latents is not None:
-        save_latents.parent.mkdir(parents=True, exist_ok=True)
-        np.save(save_latents.with_suffix(".npy"), found.latents)
+        write_file(save_latents.with_suffix(".npy"), lambda file: np.save(file, found.latents))
         typer.echo(str(save_latents.with_suffix(".npy")))
     columns = {"given": images, "found": found.pictures}
     picture = present.strips(columns, value_range=present.output_range(model))

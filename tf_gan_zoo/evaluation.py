@@ -20,13 +20,12 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tf_gan_zoo import callbacks, present, published, train
+from tf_gan_zoo import files, present, published, train
 from tf_gan_zoo.data import DatasetError, Pipeline
 from tf_gan_zoo.gan import GAN
 from tf_gan_zoo.metrics import classifier, gather, registry
 from tf_gan_zoo.metrics.features import FeatureExtractor, get_extractor
 from tf_gan_zoo.metrics.gather import Gathered, StatisticsCache
-from tf_gan_zoo.paths import expand
 
 #: Samples per call of a model; part of the protocol, since each chunk has a seed of its own.
 CHUNK = 256
@@ -80,7 +79,7 @@ class Evaluation:
     def save(self, path: str | Path) -> None:
         """Writes the record as JSON, in one step."""
         text = json.dumps(self.to_dict(), indent=2) + "\n"
-        callbacks.write_atomically(expand(path), lambda p: p.write_text(text, encoding="utf-8"))
+        files.write_text(path, text)
 
 
 def evaluate(

@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tf_gan_zoo import callbacks, distribution
+from tf_gan_zoo import callbacks, checkpoints, distribution, files
 from tf_gan_zoo.evaluation import EvaluationError, Evaluator
 from tf_gan_zoo.paths import expand
 
@@ -98,8 +98,9 @@ class EvaluateMetrics(keras.callbacks.Callback):
         if self.folder is None:
             return
         text = json.dumps({**self.best, **record}, indent=2) + "\n"
-        callbacks.write_atomically(self.folder / BEST, self.model.save_weights)
-        callbacks.write_atomically(self.folder / BEST_RECORD, lambda p: p.write_text(text, encoding="utf-8"))
+        with callbacks.goes_on("best weights"):
+            checkpoints.save(self.model, self.folder / BEST)
+            files.write_text(self.folder / BEST_RECORD, text)
 
     def _stored(self) -> dict[str, Any] | None:
         """The best of the run that is resumed, unless it lies ahead of its checkpoint."""

@@ -33,6 +33,8 @@ from filelock import FileLock
 from rich import progress
 from rich.console import Console
 
+from tf_gan_zoo import files
+
 #: Seconds until a connection is given up, and until a silent one is.
 CONNECT_TIMEOUT, READ_TIMEOUT = 10.0, 30.0
 #: Attempts in a row that bring nothing new before the next mirror is asked, and the first pause between them.
@@ -214,10 +216,7 @@ class _Job:
             inherited = self.inherited
             self.drop()
             raise _Failed(f"wrong content: expected SHA-256 {self.sha256}, got {came}", retry=inherited)
-        _flush(self.part)
-        os.replace(self.part, self.target)
-        if os.name == "posix":
-            _flush(self.target.parent)
+        files.put(self.part, self.target)
 
 
 def _open_part(path: Path, truncate: bool) -> IO[bytes]:
@@ -228,15 +227,6 @@ def _open_part(path: Path, truncate: bool) -> IO[bytes]:
     if os.name == "posix":
         os.fchmod(handle, os.fstat(handle).st_mode & 0o644)
     return open(handle, "r+b")
-
-
-def _flush(path: Path) -> None:
-    """Has the disk write what it still holds back."""
-    handle = os.open(path, os.O_RDONLY if os.name == "posix" else os.O_RDWR)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _from_mirrors(job: _Job, addresses: Sequence[str]) -> None:

@@ -11,17 +11,14 @@
 | `pfm`   | `.pfm`                     | float32, not rounded; what is transparent lies on white        |
 | `npy`   | `.npy`                     | float32, not rounded, NumPy's (height, width, channels)        |
 
-A file is written under another name beside its own, flushed to the disk, and renamed.
+Files are written by `tf_gan_zoo.files`: whole or not at all.
 """
 
 from __future__ import annotations
 
-import contextlib
 import io
-import os
 import struct
 import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -29,6 +26,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import Image
 
+from tf_gan_zoo import files
 from tf_gan_zoo.image_files import EXTENSIONS, ImageFileError
 
 
@@ -96,34 +94,11 @@ def write_image(
         profile: the colour profile (ICC) of the channels, for formats that hold one.
 
     Raises:
-        OSError: if it cannot be written.
+        WriteError: if it cannot be written.
         ValueError: if the format cannot hold it, such as 70,000 pixels in a row of a JPEG file.
     """
-    with whole_file(target) as file:
+    with files.opened(target) as file:
         encode(pixels, file, kind or kind_of(target) or KINDS["png"], profile)
-
-
-@contextlib.contextmanager
-def whole_file(target: Path) -> Iterator[BinaryIO]:
-    """A file open for writing under another name, which becomes `target` if the block ends without an error.
-
-    Raises:
-        OSError: if it cannot be written; names the target.
-    """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f".{target.name}.part")
-    try:
-        with open(part, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, target)
-    except OSError as error:
-        if error.errno and error.filename is None:
-            raise OSError(error.errno, error.strerror, str(target)) from error
-        raise
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def encode(pixels: np.ndarray, file: BinaryIO, kind: Kind, profile: bytes | None = None) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from tf_gan_zoo import files
 from tf_gan_zoo.paths import expand
 
 STEPS, PITCHES, NUM_CHORDS = 16, 128, 24
@@ -169,10 +170,8 @@ def write_midi(
         triads = [_low_triad(parse_chord(chord)) for chord in chords]
         file.tracks.append(mido.MidiTrack())
         _write_notes(mido, file.tracks[-1], [(triad, STEPS) for triad in triads], 56)
-    path = expand(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    file.save(path)
-    return path
+    files.write(path, lambda opened: file.save(file=opened))
+    return expand(path)
 
 
 def read_midi(path: str | Path) -> tuple[np.ndarray, np.ndarray]:

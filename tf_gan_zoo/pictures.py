@@ -24,6 +24,7 @@ import numpy as np
 from PIL import Image
 
 from tf_gan_zoo import image_writing
+from tf_gan_zoo.files import opened
 from tf_gan_zoo.image_files import ImageFileError, load_image
 from tf_gan_zoo.image_writing import KINDS, Kind
 from tf_gan_zoo.paths import expand
@@ -318,8 +319,8 @@ def _convert_file(
 
 def _convert_into(conversion: Conversion, picture: Picture, target: Path, kind: Kind, on_tile: Any) -> None:
     """Opens the target first: where nothing can be written, nothing need be computed."""
-    with image_writing.whole_file(target) as opened:
+    with opened(target) as file:
         converted = convert(conversion, picture, on_tile, kind)
         channels = converted.shape[-1] - (kind.alpha and picture.alpha is not None)
         profile = picture.profile if channels == picture.pixels.shape[-1] else None
-        image_writing.encode(converted, opened, kind, profile)
+        image_writing.encode(converted, file, kind, profile)

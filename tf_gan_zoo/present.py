@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from tf_gan_zoo import image_writing
+from tf_gan_zoo import files, image_writing
 from tf_gan_zoo.paths import expand
 from tf_gan_zoo.picture_names import PictureError
 
@@ -280,13 +280,12 @@ def save_gif(
         levels: different values of a channel; 32 hardly show in small pictures and halve the file.
     """
     frames = np.rint(np.rint(frames * ((levels - 1) / 255)) * (255 / (levels - 1))).astype(np.uint8)
-    path = expand(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     gray = bool((frames == frames[..., :1]).all())  # gray frames need no palette of their own
     first, *rest = [Image.fromarray(frame[..., 0] if gray else frame) for frame in frames]
     duration = 10 * max(round(100 / frames_per_second), 2)  # browsers slow down what is faster
-    first.save(path, format="GIF", save_all=True, append_images=rest, loop=0, duration=duration)
-    return path
+    options = {"save_all": True, "append_images": rest, "loop": 0, "duration": duration}
+    files.write(path, lambda file: first.save(file, format="GIF", **options))
+    return expand(path)
 
 
 def save_mp4(frames: np.ndarray, path: str | Path, *, frames_per_second: int = 15) -> Path:
@@ -303,12 +302,11 @@ def save_mp4(frames: np.ndarray, path: str | Path, *, frames_per_second: int = 1
             "MP4 needs imageio with ffmpeg: pip install 'tf_gan_zoo[mp4]' (or 'imageio[ffmpeg]'), or name a "
             ".gif file."
         ) from None
-    path = expand(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     odd = [(0, side % 2) for side in frames.shape[1:3]]  # H.264 halves the resolution of colours
     frames = np.pad(frames, [(0, 0), *odd, (0, 0)], constant_values=_BACKGROUND)
-    imageio.mimwrite(path, frames, format="FFMPEG", fps=frames_per_second, quality=8, macro_block_size=1)
-    return path
+    options = {"format": "FFMPEG", "fps": frames_per_second, "quality": 8, "macro_block_size": 1}
+    files.write_path(path, lambda temporary: imageio.mimwrite(temporary, frames, **options))
+    return expand(path)
 
 
 def save_animation(

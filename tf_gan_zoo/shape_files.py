@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tf_gan_zoo import files
 from tf_gan_zoo.paths import expand
 from tf_gan_zoo.shapes import Mesh
 
@@ -36,10 +37,8 @@ def write_ply(path: str | Path, points: np.ndarray | Mesh, *, binary: bool = Tru
     if len(faces):
         header += [f"element face {len(faces)}", "property list uchar int vertex_indices"]
     body = _binary_body(vertices, faces) if binary else _text_body(vertices, faces).encode()
-    path = expand(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes("\n".join([*header, "end_header", ""]).encode() + body)
-    return path
+    files.write_bytes(path, "\n".join([*header, "end_header", ""]).encode() + body)
+    return expand(path)
 
 
 def write_obj(path: str | Path, shape: Mesh) -> Path:
@@ -51,10 +50,8 @@ def write_obj(path: str | Path, shape: Mesh) -> Path:
     vertices, faces = _checked(shape)
     lines = [f"v {x:.6g} {y:.6g} {z:.6g}" for x, y, z in vertices]
     lines += ["f " + " ".join(str(k + 1) for k in face) for face in faces]
-    path = expand(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n".join(lines) + "\n", encoding="ascii")
-    return path
+    files.write_text(path, "\n".join(lines) + "\n")
+    return expand(path)
 
 
 def read_obj(path: str | Path) -> Mesh:

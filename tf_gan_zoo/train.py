@@ -6,6 +6,7 @@ function of (seed, step), the step lies inside the checkpoint, and a checkpoint 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib.util
 import inspect
@@ -26,7 +27,17 @@ import tensorflow as tf
 import yaml
 
 import tf_gan_zoo
-from tf_gan_zoo import callbacks, distribution, latents, present, registry, zoo
+from tf_gan_zoo import (
+    callbacks,
+    checkpoints,
+    distribution,
+    files,
+    latents,
+    locks,
+    present,
+    registry,
+    zoo,
+)
 from tf_gan_zoo import weights as zoo_weights
 from tf_gan_zoo.batch_spec import BatchSpec, Field
 from tf_gan_zoo.config import Config, load_yaml
@@ -72,7 +83,11 @@ class RunFolder:
 
     @property
     def latest(self) -> Path:
-        return self.checkpoints / callbacks.LATEST
+        return self.checkpoints / checkpoints.LATEST
+
+    @property
+    def last_good(self) -> Path:
+        return self.checkpoints / checkpoints.LAST_GOOD
 
     @property
     def weights(self) -> Path:
@@ -100,12 +115,16 @@ class RunFolder:
             return None
         if self.path.exists() and not self.path.is_dir():
             raise RunError(f"--out {self.path} is a file. Name a folder.")
-        if self.path.is_dir() and any(path != self.config for path in self.path.iterdir()):
+        if self.path.is_dir() and any(self._is_content(path) for path in self.path.iterdir()):
             advice = "It holds no config.yaml, so there is nothing to resume: name another folder."
             if self.config.is_file():
                 advice = "Add --resume to go on with the run in it, or name another folder."
             raise RunError(f"the folder {self.path} is not empty. {advice}")
         return None
+
+    def _is_content(self, path: Path) -> bool:
+        """Neither the config, which a run begins with, nor what a process leaves that is killed before."""
+        return path.name not in (self.config.name, locks.NAME) and not path.name.startswith(files.PREFIX)
 
 
 # -------------------------------------------------------------------- the run
@@ -118,6 +137,7 @@ def train(
     settings: Mapping[str, Any] | None = None,
     out: str | Path,
     resume: bool = False,
+    resume_from: str | Path | None = None,
     strategy: str = "auto",
     weights: str | Path | None = None,
     checkpoint_every: int | None = None,
@@ -136,7 +156,8 @@ def train(
         data: dataset address; the recipe's by default.
         settings: config fields to override.
         out: the run folder; new or empty unless `resume`.
-        resume: go on with the run in `out` from its latest checkpoint; starts it if there is none.
+        resume: go on with the run in `out` from its newest whole checkpoint; starts it if it has not begun.
+        resume_from: "latest", "last_good" or a file: resumes from this checkpoint, whatever came after it.
         strategy: "auto", "one", "mirrored", "multi_worker" or "tpu" (see `zoo.strategy`).
         weights: starts from these networks ("pretrained" or a file), with new optimizers at step 0.
         checkpoint_every: training steps between checkpoints, besides the one at the end of each epoch.
@@ -152,34 +173,37 @@ def train(
 
     Raises:
         RunError: for a folder, resumption or batch size that cannot work; also ConfigError, DatasetError,
-            BatchError, UnknownNameError, WeightsError, StrategyError: all before the first step.
+            BatchError, UnknownNameError, WeightsError, StrategyError, CheckpointError, LockedError: all
+            before the first step.
         Interrupted: after Ctrl-C or SIGTERM, once the state has been saved.
     """
     started, folder = time.time(), RunFolder(expand(out))
-    chief = distribution.is_chief(strategy)
-    stored = folder.stored(resume, chief)
-    spec, config = _resolve(name, data, settings, stored)
-    devices = _devices(strategy, deterministic, config.seed)  # before TensorFlow does anything else
-    compiling = {"steps_per_execution": steps_per_execution, "jit_compile": _xla(xla, devices)}
-    run = _prepare(_Run(folder, name, spec.cls, config, None, devices, chief, stored, compiling))
-    weights = stored.get("weights") if stored else weights  # a run that was resumed keeps its beginning
-    model = _build(run, weights)
-    if chief:
-        _write_config(run, command, weights)
-        if _verbosity(run, verbose):
-            print(run.pipeline.summary)
-    used = _load_checkpoint(run, model)
-    _check_steps_per_execution(run, model)
-    sentinel = callbacks.Sentinel(stop=stop_on_failure, held_out=_held_out(model))
-    with callbacks.Interruption().caught() as interruption:
-        checkpoint = callbacks.Checkpoint(
-            folder.checkpoints if chief else None, every=checkpoint_every, sentinel=sentinel,
-            interruption=interruption,
-        )  # fmt: skip
-        used += [*_watchers(run, model, sentinel, more_callbacks), checkpoint]
-        _fit(run, model, used, _verbosity(run, verbose))
-    if chief:
-        _finish(run, model, sentinel, started)
+    chief, resume = distribution.is_chief(strategy), resume or resume_from is not None
+    folder.stored(resume, chief)  # refuses a folder before anything is written to it
+    with locks.locked(folder.path) if chief else contextlib.nullcontext():
+        stored = folder.stored(resume, chief)
+        spec, config = _resolve(name, data, settings, stored)
+        devices = _devices(strategy, deterministic, config.seed)  # before TensorFlow does anything else
+        compiling = {"steps_per_execution": steps_per_execution, "jit_compile": _xla(xla, devices)}
+        checkpoint = _choose_checkpoint(folder, stored, resume_from)
+        run = _Run(folder, name, spec.cls, config, None, devices, chief, stored, compiling, checkpoint)
+        run = _prepare(run)
+        weights = stored.get("weights") if stored else weights  # a run that was resumed keeps its beginning
+        model = _build(run, weights)
+        used = _load_checkpoint(run, model)
+        if chief:
+            _begin_files(run, model, command, weights, _verbosity(run, verbose))
+        _check_steps_per_execution(run, model)
+        sentinel = callbacks.Sentinel(stop=stop_on_failure, held_out=_held_out(model))
+        with callbacks.Interruption().caught() as interruption:
+            used += _watchers(run, model, sentinel, more_callbacks)
+            used += [callbacks.Checkpoint(
+                folder.checkpoints if chief else None, every=checkpoint_every, sentinel=sentinel,
+                interruption=interruption,
+            )]  # fmt: skip
+            _fit(run, model, used, _verbosity(run, verbose))
+        if chief:
+            _finish(run, model, sentinel, started)
     return folder.path
 
 
@@ -202,6 +226,7 @@ class _Run:
     chief: bool
     stored: dict[str, Any] | None
     compiling: dict[str, Any]
+    checkpoint: checkpoints.Choice | None
 
 
 def _resolve(
@@ -352,7 +377,7 @@ def _build(run: _Run, weights: str | Path | None) -> GAN:
     with run.devices.scope():
         model = run.cls(run.config)
         model.compile(**run.compiling)
-        if weights is not None and not run.folder.latest.is_file():
+        if weights is not None and not (run.checkpoint and run.checkpoint.path):
             zoo_weights.load(model, run.name, weights)
             model.step.assign(0)
             # This config's optimizers: a weights file brings rates and moments of its own.
@@ -393,18 +418,42 @@ def _verbosity(run: _Run, verbose: int | None) -> int:
 # -------------------------------------------------------------------- checkpoints and records
 
 
+def _choose_checkpoint(
+    folder: RunFolder, stored: dict[str, Any] | None, resume_from: str | Path | None
+) -> checkpoints.Choice | None:
+    """What a resumed run goes on from; None for a new run."""
+    if stored is None:
+        if resume_from is not None:
+            raise RunError(f"--resume-from: {folder.path} holds no run. Name its folder, or use --weights.")
+        return None
+    trained = max((row["step"] for row in callbacks.read_history(folder.history)), default=0)
+    return checkpoints.choose(folder.checkpoints, trained, resume_from)
+
+
 def _load_checkpoint(run: _Run, model: GAN) -> list[keras.callbacks.Callback]:
-    """Puts a resumed model into its last saved state; returns what must go on with its running means."""
-    if run.stored is not None and run.folder.latest.is_file():
-        model.load_weights(run.folder.latest)
-    if not distribution.same_on_all_workers(run.devices, int(model.step.numpy())):
+    """Puts a resumed model into the chosen state; returns what must go on with its running means."""
+    path = run.checkpoint and run.checkpoint.path
+    if path is not None:
+        checkpoints.load(model, path)
+    step = int(model.step.numpy())
+    if not distribution.same_on_all_workers(run.devices, step):
         raise RunError("the workers have different checkpoints: --out must be one folder that all share.")
-    if run.chief:
-        callbacks.trim_history(run.folder.history, int(model.step.numpy()))
-    if not int(model.step.numpy()):
+    if path is None or not step % run.config.steps_per_epoch:
         return []
-    in_mid_epoch = int(model.step.numpy()) % run.config.steps_per_epoch
-    return [callbacks.RunningMeans(run.folder.latest, run.config.epochs)] if in_mid_epoch else []
+    return [callbacks.RunningMeans(path, run.config.epochs)]
+
+
+def _begin_files(
+    run: _Run, model: GAN, command: str | None, weights: str | Path | None, verbose: int
+) -> None:
+    """The config first, as it makes the folder a run's; no leftovers, no rows of what is trained again."""
+    _write_config(run, command, weights)
+    files.remove_unfinished(run.folder.path)
+    callbacks.trim_history(run.folder.history, int(model.step.numpy()))
+    if verbose:
+        print(run.pipeline.summary)
+        if run.checkpoint is not None:
+            print(run.checkpoint.reason)
 
 
 def _watchers(
@@ -451,7 +500,7 @@ def _write_config(run: _Run, command: str | None, weights: str | Path | None) ->
         "weights": None if weights is None else str(weights),
     }
     text = yaml.safe_dump(record, sort_keys=False, allow_unicode=True)
-    callbacks.write_atomically(run.folder.config, lambda path: path.write_text(text, encoding="utf-8"))
+    files.write_text(run.folder.config, text)
 
 
 def versions() -> dict[str, str]:
@@ -484,19 +533,32 @@ def _cpu_model() -> str:
 
 
 def _finish(run: _Run, model: GAN, sentinel: callbacks.Sentinel, started: float) -> None:
-    """Writes the trained model, the last picture and the record."""
-    last_good = run.folder.checkpoints / callbacks.LAST_GOOD
-    if not callbacks.is_finite(model) and last_good.is_file():
-        model.load_weights(last_good)
+    """Writes the trained model, the last picture and the record.
+
+    Raises:
+        RunError: if they cannot be written; the training is not lost.
+    """
+    try:
+        _write_results(run, model, sentinel, started)
+    except files.WriteError as error:
+        raise RunError(
+            f"{error} The training is done and lies in {run.folder.checkpoints}: make room, then --resume "
+            "writes what is missing."
+        ) from error
+
+
+def _write_results(run: _Run, model: GAN, sentinel: callbacks.Sentinel, started: float) -> None:
+    if not callbacks.is_finite(model) and run.folder.last_good.is_file():
+        model.load_weights(run.folder.last_good)
         print(f"The weights are no longer finite: keeping those of step {int(model.step.numpy())}.")
-    callbacks.write_atomically(run.folder.weights, model.save_weights)
-    callbacks.write_atomically(run.folder.model, model.save)
+    checkpoints.save(model, run.folder.weights, means=False)
+    files.write_path(run.folder.model, model.save)
     _sample_grid(run, sentinel).draw(model, "final.png")
     rows = callbacks.read_history(run.folder.history)
     record = {
         "name": run.name,
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "seconds": round(sum(row["seconds"] for row in rows), 1),
+        "seconds": round(sum(row.get("seconds", 0) for row in rows), 1),
         "seconds_with_start": round(time.time() - started, 1),
         "epochs": len(rows),
         "steps": int(model.step.numpy()),
@@ -508,7 +570,7 @@ def _finish(run: _Run, model: GAN, sentinel: callbacks.Sentinel, started: float)
         "versions": versions(),
     }
     text = json.dumps(record, indent=2) + "\n"
-    callbacks.write_atomically(run.folder.record, lambda path: path.write_text(text, encoding="utf-8"))
+    files.write_text(run.folder.record, text)
 
 
 # -------------------------------------------------------------------- a trained model
@@ -533,7 +595,7 @@ def load_model(name: str, weights: str | Path | None = "pretrained") -> GAN:
     spec = registry.get_spec(stored["model"])
     model = spec.cls(spec.config_cls.from_dict(stored["config"]))
     model.compile()
-    own = [path for path in (folder.weights, folder.latest) if path.is_file()]
+    own = [path for path in (folder.weights, folder.latest, folder.last_good) if path.is_file()]
     if weights == "pretrained" and not own:
         raise RunError(f"the run in {name} has saved no weights yet.")
     if weights is not None:

@@ -23,12 +23,11 @@ from typing import Any
 import keras
 import numpy as np
 
-from tf_gan_zoo import npz, published
+from tf_gan_zoo import files, npz, published
 from tf_gan_zoo.config import Config
 from tf_gan_zoo.fetch import FetchError, WeightsError
 from tf_gan_zoo.fetch import digest as sha256
 from tf_gan_zoo.gan import GAN
-from tf_gan_zoo.paths import expand
 from tf_gan_zoo.published import PRETRAINED_DIR, manifest
 
 __all__ = ["FetchError", "PRETRAINED_DIR", "WeightsError", "load", "manifest", "save", "sha256"]
@@ -88,7 +87,8 @@ def save(model: GAN, path: str | Path, *, optimizers: bool = False) -> None:
     if replaced := model.replaced_architectures:
         texts[npz.NETWORKS] = replaced
     texts = {name: np.frombuffer(json.dumps(text).encode(), np.uint8) for name, text in texts.items()}
-    np.savez_compressed(expand(path), **arrays, **texts)
+    path = path if str(path).endswith(".npz") else Path(f"{path}.npz")  # as NumPy does
+    files.write(path, lambda file: np.savez_compressed(file, **arrays, **texts))
 
 
 def _is_float(variable: keras.Variable) -> bool:

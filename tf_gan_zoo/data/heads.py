@@ -18,8 +18,8 @@ import functools
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
+from tf_gan_zoo import files, present
 from tf_gan_zoo.data.faces import TABLE, VIEWS
 from tf_gan_zoo.data.sources import DatasetError, Request, Source, register_source
 
@@ -79,10 +79,9 @@ def write_example(folder: str | Path, num_identities: int = 5, size: tuple[int, 
     rows = ["file,identity,yaw"]
     for image, person, pose in sorted(zip(images, labels, poses), key=lambda row: tuple(row[1:])):
         name = f"{person:03}/{pose}.png"
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(image).save(folder / name)
+        present.save_image(image, folder / name)
         rows.append(f"{name},{person:03},{yaws[pose]:g}")
-    (folder / TABLE).write_text("\n".join(rows) + "\n", encoding="utf-8")
+    files.write_text(folder / TABLE, "\n".join(rows) + "\n")
     return folder
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tf_gan_zoo import files
 from tf_gan_zoo.endpoints import Endpoint
 from tf_gan_zoo.export import card, checking, examples, formats, running
 from tf_gan_zoo.export.settings import (
@@ -68,7 +68,7 @@ def export_model(
             raise ExportError(f"{failure} The report is {settings.report_path}; strict=False keeps the file.")
         _put(written, settings.path)
     card_path = settings.report_path.with_name(settings.report_path.name.replace(".report.json", ".md"))
-    card_path.write_text(card.export_card(model, settings, report), encoding="utf-8")
+    files.write_text(card_path, card.export_card(model, settings, report))
     return report
 
 
@@ -210,7 +210,7 @@ def _put(written: Path, target: Path) -> None:
     if target.is_dir():
         if any(target.iterdir()) and not (target / "saved_model.pb").is_file():
             raise ExportError(f"{target} is a folder of other things: name a new one.")
-        shutil.rmtree(target)
+        target.rename(written.with_name("replaced"))  # goes with the temporary folder
     written.replace(target)
 
 
@@ -220,7 +220,7 @@ def _size(path: Path) -> int:
 
 
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+    files.write_text(path, json.dumps(value, indent=2) + "\n")
 
 
 def summary(report: Mapping[str, Any]) -> str:

@@ -17,7 +17,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tf_gan_zoo import _quiet
+from tf_gan_zoo import _quiet, files
 from tf_gan_zoo.endpoints import Endpoint
 from tf_gan_zoo.export import forms, processing
 from tf_gan_zoo.export.settings import ExportError, Settings
@@ -31,7 +31,7 @@ def write(settings: Settings, path: Path, calibration: Calibration | None = None
     if settings.format == "tf_saved_model":
         _write_saved_model(settings, path, forms.in_float32)
     elif settings.format == "litert":
-        path.write_bytes(_litert(settings, calibration))
+        files.write_bytes(path, _litert(settings, calibration))
     else:
         _write_onnx(settings, path)
 
@@ -120,7 +120,7 @@ def _write_onnx(settings: Settings, path: Path) -> None:
     # Dicts are flattened in the order of their keys.
     _rename_outputs(model.graph, sorted(endpoint.output_names))
     onnx.checker.check_model(model)
-    onnx.save(model, str(path))
+    files.write_bytes(path, model.SerializeToString())
 
 
 def _rename_outputs(graph: Any, names: list[str]) -> None:

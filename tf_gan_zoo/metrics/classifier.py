@@ -11,6 +11,7 @@ import keras
 import numpy as np
 from keras import layers
 
+from tf_gan_zoo import files
 from tf_gan_zoo.paths import expand
 
 NUM_FEATURES = 64
@@ -112,7 +113,7 @@ def classify(network: keras.Model, images: np.ndarray, batch_size: int = 500) ->
 def save_arrays(network: keras.Model, path: str | Path) -> None:
     """Writes all weights as float16 arrays named LAYER/VARIABLE to an .npz file."""
     arrays = {name: np.asarray(v, np.float16) for name, v in _variables(network).items()}
-    np.savez_compressed(expand(path), **arrays)
+    files.write(path, lambda file: np.savez_compressed(file, **arrays))
 
 
 def load_arrays(network: keras.Model, path: str | Path) -> None:

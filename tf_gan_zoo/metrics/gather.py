@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 import zipfile
 import zlib
 from collections import OrderedDict
@@ -14,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tf_gan_zoo import files
 from tf_gan_zoo.metrics.features import FeatureExtractor
 from tf_gan_zoo.metrics.frechet import Moments
 
@@ -178,16 +177,7 @@ def _write(path: Path, gathered: Gathered) -> None:
     arrays = {"count": np.int64(gathered.count)}
     arrays |= {n: getattr(gathered, n) for n in ("features", "probabilities")}
     arrays |= {f"moments_{n}": v for n, v in gathered.moments.state().items()} if gathered.moments else {}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
-        try:
-            np.savez(file, **{n: v for n, v in arrays.items() if v is not None})
-            file.flush()
-            os.fsync(file.fileno())
-            os.replace(file.name, path)
-        except BaseException:
-            os.unlink(file.name)
-            raise
+    files.write(path, lambda file: np.savez(file, **{n: v for n, v in arrays.items() if v is not None}))
 
 
 def _read(path: Path) -> Gathered | None:
