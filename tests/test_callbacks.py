@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 from conftest import difference, make_dataset, snapshot, tiny
 
-from tf_gan_zoo import callbacks
+from tf_gan_zoo import callbacks, checkpoints
 
 
 def fit(model, used, epochs=1, steps=3):
@@ -166,19 +166,6 @@ def test_healthy_training_is_left_in_peace():
 # -------------------------------------------------------------------- checkpoints, interruption
 
 
-def test_a_failing_write_leaves_the_old_file(tmp_path):
-    path = tmp_path / "file"
-    callbacks.write_atomically(path, lambda target: target.write_text("old"))
-
-    def half(target):
-        target.write_text("ne")
-        raise OSError("disk full")
-
-    with pytest.raises(OSError, match="disk full"):
-        callbacks.write_atomically(path, half)
-    assert path.read_text() == "old"
-
-
 def test_a_checkpoint_holds_everything(tmp_path):
     model = tiny("dcgan")
     fit(model, [callbacks.Checkpoint(tmp_path)])
@@ -192,7 +179,7 @@ def test_running_means_go_on_where_the_epoch_was_left(tmp_path):
     class SaveAtStepTwo(callbacks._StepCallback):
         def after_step(self, batch, logs):
             if self.step == 2:
-                callbacks.save_state(self.model, tmp_path / "two.weights.h5")
+                checkpoints.save(self.model, tmp_path / "two.weights.h5")
 
     whole, resumed = tiny("dcgan"), tiny("dcgan")
     data = make_dataset(whole, steps=4)
@@ -233,12 +220,19 @@ def test_a_signal_in_the_last_step_waits_for_the_epochs_record(tmp_path):
 # -------------------------------------------------------------------- history, speed
 
 
-def test_history_is_trimmed_to_the_checkpoint_and_forgives_half_a_line(tmp_path):
+def test_history_is_trimmed_to_the_checkpoint_and_keeps_what_is_no_row(tmp_path, capsys):
     path = tmp_path / "history.jsonl"
-    path.write_text('{"epoch": 1, "step": 3}\n{"epoch": 2, "step": 6}\n{"epoch": 3, "st')
-    assert [row["epoch"] for row in callbacks.read_history(path)] == [1, 2]
+    damaged = [b'{"epoch": 2, "st\xff', b"7", b'{"epoch": 4, "st']
+    rows = [b'{"epoch": 1, "step": 3}', damaged[0], b'{"epoch": 3, "step": 9}', *damaged[1:]]
+    path.write_bytes(b"\n".join(rows))
+    assert [row["epoch"] for row in callbacks.read_history(path)] == [1, 3]
+    callbacks.trim_history(path, 9)
+    assert [json.loads(line)["epoch"] for line in path.read_text().splitlines()] == [1, 3]
+    kept = (tmp_path / "history.unreadable.txt").read_text().splitlines()
+    assert kept == ['{"epoch": 2, "st\\xff', "7", '{"epoch": 4, "st']
+    assert "3 line(s) are no rows, the first is line 2" in capsys.readouterr().err
     callbacks.trim_history(path, 5)
-    assert [json.loads(line)["epoch"] for line in path.read_text().splitlines()] == [1]
+    assert [row["epoch"] for row in callbacks.read_history(path)] == [1]
     assert callbacks.read_history(tmp_path / "none.jsonl") == []
 
 

@@ -60,14 +60,18 @@ def save(model: keras.Model, path: Path, means: bool = True) -> None:
         with h5py.File(memory, "a") as file:
             for index, variable in enumerate(running_means(model)):
                 file[f"{_MEANS}/{index}"] = np.asarray(variable)
+    seal(memory, int(model.step.numpy()))
+    with memory.getbuffer() as content:
+        files.write_bytes(path, content)
+
+
+def seal(memory: files.MemoryFile, step: int) -> None:
+    """Adds the line with step and checksum to a whole HDF5 file."""
     memory.seek(0, 2)
-    head = f"\ntf_gan_zoo checkpoint 1 step {int(model.step.numpy()):020d} sha256 ".encode()
-    memory.write(head)
+    memory.write(f"\ntf_gan_zoo checkpoint 1 step {step:020d} sha256 ".encode())
     with memory.getbuffer() as content:
         digest = hashlib.sha256(content).hexdigest()
     memory.write(f"{digest}\n".encode())
-    with memory.getbuffer() as content:
-        files.write_bytes(path, content)
 
 
 def running_means(model: keras.Model) -> list[keras.Variable]:
