@@ -20,7 +20,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tf_gan_zoo import fitting, player_optimizers, random, replacing, sizing
+from tf_gan_zoo import checkpoints, files, fitting, player_optimizers, random, replacing, sizing
 from tf_gan_zoo.accumulation import GradientAccumulator, apply_if
 from tf_gan_zoo.batch_spec import BatchSpec
 from tf_gan_zoo.config import Config, ImageSize, closest
@@ -645,12 +645,31 @@ class GAN(keras.Model):
         super().save(path, overwrite, zipped, **kwargs)
 
     def save_weights(self, filepath: str | Path, *args: Any, **kwargs: Any) -> None:
-        """Keras's own, for NAME.weights.h5; `tf_gan_zoo.weights.save` writes small .npz files."""
-        super().save_weights(expand_unless_address(filepath), *args, **kwargs)
+        """Keras's own NAME.weights.h5, with a checksum; `tf_gan_zoo.weights.save` writes small .npz files.
+
+        Raises:
+            WriteError: if the system refuses; an older file is whole.
+        """
+        if isinstance(filepath, files.MemoryFile):
+            super().save_weights(filepath)
+            return
+        path = expand_unless_address(filepath)
+        if args or kwargs or not isinstance(path, Path) or not path.name.endswith(".weights.h5"):
+            super().save_weights(path, *args, **kwargs)
+        else:
+            checkpoints.save(self, path, means=False)
 
     def load_weights(self, filepath: str | Path, *args: Any, **kwargs: Any) -> None:
-        """Keras's own, for NAME.weights.h5; `tf_gan_zoo.weights.load` reads .npz files, too."""
-        super().load_weights(expand_unless_address(filepath), *args, **kwargs)
+        """Keras's own, for NAME.weights.h5; `tf_gan_zoo.weights.load` reads .npz files, too.
+
+        Raises:
+            CheckpointError: for a file whose content does not fit the checksum that it was saved with.
+        """
+        path = expand_unless_address(filepath)
+        found = checkpoints.check(path) if isinstance(path, Path) else None
+        if found is not None and found.sealed and found.problem:
+            raise checkpoints.CheckpointError(f"{path} {found.problem}. Take another copy.")
+        super().load_weights(path, *args, **kwargs)
 
     def get_config(self) -> dict[str, Any]:
         """The config, what is frozen, and replaced networks whole.

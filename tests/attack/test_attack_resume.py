@@ -8,6 +8,7 @@ import io
 import shutil
 
 import h5py
+import keras
 import numpy as np
 import pytest
 from conftest import tiny
@@ -165,10 +166,24 @@ def test_a_run_goes_on_from_what_was_asked_for(tmp_path, capsys):
 def test_keras_still_loads_a_checkpoint(saved):
     model, path = saved
     other = tiny("dcgan", seed=5)
-    other.load_weights(path)
+    keras.Model.load_weights(other, path)
     assert all(np.array_equal(a, b) for a, b in zip(model.variables, other.variables))
     with h5py.File(io.BytesIO(path.read_bytes())) as file:
         assert "generator_optimizer" in file
+
+
+def test_weights_that_users_save_have_a_checksum_too(saved, tmp_path):
+    model, path = saved[0], tmp_path / "mine.weights.h5"
+    model.save_weights(path)
+    assert checkpoints.check(path) == checkpoints.Checked(path, 7, sealed=True)
+    other = tiny("dcgan", seed=5)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match="does not fit its checksum. Take another copy"):
+        other.load_weights(path)
+    with pytest.raises(ValueError, match="weights.h5"):
+        model.save_weights(tmp_path / "mine.h5")
 
 
 def test_a_copied_checkpoint_is_the_same(saved, tmp_path):
