@@ -32,26 +32,26 @@ def locked(folder: Path) -> Iterator[None]:
         LockedError: if another process, or another thread, is in it.
     """
     made = not folder.exists()
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / NAME
     handle = _acquire(path)
     try:
         _write_holder(handle)
         yield
     finally:
-        with suppress(OSError):  # Windows removes no open file
-            path.unlink()
-        os.close(handle)
-        with suppress(OSError):
-            path.unlink(missing_ok=fcntl is not None)
-        if made and not any(folder.iterdir()):
-            folder.rmdir()
+        _release(handle, path)
+        if made:
+            with suppress(OSError):  # it is not empty
+                folder.rmdir()
 
 
 def _acquire(path: Path) -> int:
     """An open and locked handle of the file that bears the name now."""
     while True:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        except FileNotFoundError:  # its last holder removed the empty folder
+            continue
         try:
             _lock(handle)
         except OSError:
@@ -59,7 +59,17 @@ def _acquire(path: Path) -> int:
             raise LockedError(_who(path)) from None
         if _is_at(handle, path):
             return handle
-        os.close(handle)  # its holder removed it in the meantime
+        os.close(handle)  # its last holder removed it
+
+
+def _release(handle: int, path: Path) -> None:
+    """Removes the file while it is still locked, so that it can be nobody else's; Windows first closes it."""
+    if fcntl is None:
+        os.close(handle)
+    with suppress(OSError):
+        path.unlink()
+    if fcntl is not None:
+        os.close(handle)
 
 
 def _lock(handle: int) -> None:
