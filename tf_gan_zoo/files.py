@@ -130,11 +130,29 @@ def link(source: Path, path: Path) -> None:
     write_path(path, make)
 
 
-def remove_unfinished(folder: Path) -> None:
-    """Removes what killed processes left in a folder and below it; nobody may be writing there."""
-    for leftover in folder.rglob(f"{PREFIX}*"):
-        if leftover.is_file():
+def remove_unfinished(folder: Path, below: bool = False) -> None:
+    """Removes what processes that are no more left in a folder, and in those below it if asked.
+
+    Before this process writes there: what bears its own number is of an earlier process.
+    """
+    leftovers = folder.rglob(f"{PREFIX}*") if below else folder.glob(f"{PREFIX}*")
+    for leftover in leftovers:
+        number = leftover.name.removeprefix(PREFIX).partition("-")[0]
+        if leftover.is_file() and not (number.isdigit() and _is_alive(int(number))):
             leftover.unlink(missing_ok=True)
+
+
+def _is_alive(process: int) -> bool:
+    """Whether another process has this number; where the system does not tell, none has."""
+    if process == os.getpid() or os.name != "posix":
+        return False
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:  # another user's
+        return True
+    return True
 
 
 @contextmanager

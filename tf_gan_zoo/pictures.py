@@ -24,7 +24,7 @@ import numpy as np
 from PIL import Image
 
 from tf_gan_zoo import image_writing
-from tf_gan_zoo.files import opened
+from tf_gan_zoo.files import opened, remove_unfinished
 from tf_gan_zoo.image_files import ImageFileError, load_image
 from tf_gan_zoo.image_writing import KINDS, Kind
 from tf_gan_zoo.paths import expand
@@ -291,6 +291,8 @@ def convert_files(
             f"the result would replace the picture {str(replaced[0])!r}: give a suffix or another folder, or "
             "say overwrite."
         )
+    for folder in {target.parent for target in targets}:
+        remove_unfinished(folder)
     options = (kind, overwrite, allow_large, on_tile)
     return (_convert_file(conversion, *pair, *options) for pair in zip(files, targets))
 

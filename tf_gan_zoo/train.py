@@ -448,7 +448,7 @@ def _begin_files(
 ) -> None:
     """The config first, as it makes the folder a run's; no leftovers, no rows of what is trained again."""
     _write_config(run, command, weights)
-    files.remove_unfinished(run.folder.path)
+    files.remove_unfinished(run.folder.path, below=True)
     callbacks.trim_history(run.folder.history, int(model.step.numpy()))
     if verbose:
         print(run.pipeline.summary)

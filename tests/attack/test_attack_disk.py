@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from conftest import tiny
 
-from tf_gan_zoo import callbacks, checkpoints, files, music, pictures, present, shape_files, weights
+from tf_gan_zoo import callbacks, checkpoints, files, image_writing, music, present, shape_files, weights
 from tf_gan_zoo.metrics import gather
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -116,9 +116,9 @@ MESH = shape_files.Mesh(np.random.default_rng(0).normal(size=(99, 3)), np.zeros(
 WRITERS = {
     "checkpoint.weights.h5": lambda model, path: checkpoints.save(model, path),
     "weights.npz": lambda model, path: weights.save(model, path),
-    "sample.png": lambda model, path: present.save_png(PICTURE, path),
+    "sample.png": lambda model, path: present.save_image(PICTURE, path),
     "walk.gif": lambda model, path: present.save_gif(PICTURE[None], path),
-    "translated.png": lambda model, path: pictures.write(PICTURE, path),
+    "translated.png": lambda model, path: image_writing.write_image(PICTURE, path),
     "record.json": lambda model, path: files.write_text(path, "x" * 999),
     "shape.ply": lambda model, path: shape_files.write_ply(path, MESH),
     "cached.npz": lambda model, path: gather._write(path, gather.Gathered(1, features=np.ones((99, 9)))),

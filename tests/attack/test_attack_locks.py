@@ -59,14 +59,19 @@ def test_a_killed_process_holds_nothing(holder, tmp_path):
 
 def test_what_a_killed_run_leaves_does_not_block_its_folder(tmp_path):
     """A file `.writing-config.yaml` used to make the folder "not empty", for good."""
-    for name in (".writing-config.yaml", f"{files.PREFIX}123-config.yaml", locks.NAME):
+    dead = f"{files.PREFIX}{2**31 - 1}-"
+    for name in (".writing-config.yaml", f"{dead}config.yaml", locks.NAME):
         (tmp_path / name).write_text("half")
     assert RunFolder(tmp_path).stored(resume=False) is None
     assert RunFolder(tmp_path).stored(resume=True) is None
     (tmp_path / "checkpoints").mkdir()
-    (tmp_path / "checkpoints" / f"{files.PREFIX}123-latest.weights.h5").write_text("half")
-    files.remove_unfinished(tmp_path)
+    (tmp_path / "checkpoints" / f"{dead}latest.weights.h5").write_text("half")
+    files.remove_unfinished(tmp_path, below=True)
     assert sorted(path.name for path in tmp_path.rglob("*")) == [locks.NAME, "checkpoints"]
+    of_another = tmp_path / f"{files.PREFIX}{os.getppid()}-config.yaml"
+    of_another.write_text("in the making")
+    files.remove_unfinished(tmp_path)
+    assert of_another.exists()
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(RunError, match="not empty"):
         RunFolder(tmp_path).stored(resume=False)
