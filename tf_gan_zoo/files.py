@@ -21,7 +21,7 @@ from typing import Any, BinaryIO
 
 from tf_gan_zoo.paths import expand
 
-#: What unfinished files are called: this, the process's number, and the file's name.
+#: What unfinished files are called: this, the process's number, the file's name, and perhaps ".part".
 PREFIX = ".writing-"
 #: The disk, a quota, or a limit on the size of files.
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -74,7 +74,7 @@ def write_path(path: str | Path, make: Callable[[Path], Any]) -> None:
     Raises:
         WriteError: if the system refuses.
     """
-    with _unfinished(expand(path)) as temporary:
+    with _unfinished(expand(path), ending="") as temporary:
         make(temporary)
 
 
@@ -156,9 +156,12 @@ def _is_alive(process: int) -> bool:
 
 
 @contextmanager
-def _unfinished(path: Path, needed: int = 0) -> Iterator[Path]:
-    """The path under which a file is made; it gets its name at the end of the block, or is removed."""
-    temporary = path.with_name(f"{PREFIX}{os.getpid()}-{path.name}")
+def _unfinished(path: Path, needed: int = 0, ending: str = ".part") -> Iterator[Path]:
+    """The path under which a file is made; it gets its name at the end of the block, or is removed.
+
+    Its ending is another one where it can be, so that no pattern for whole files fits it.
+    """
+    temporary = path.with_name(f"{PREFIX}{os.getpid()}-{path.name}{ending}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.unlink(missing_ok=True)
