@@ -164,8 +164,10 @@ def test_floats_outside_zero_to_one_need_a_window(tmp_path):
 
 @pytest.mark.parametrize("window", [(1, 1), (2, 1), (0, float("nan")), (0, 1, 2), "minmax", 3, ("0", "1")])
 def test_windows_that_cannot_be(window):
-    with pytest.raises(DatasetError, match=r"value_window must be \(low, high\)"):
+    with pytest.raises(DatasetError, match="value_window"):
         open_dataset("glyphs", value_window=window)
+    with pytest.raises(pixels.PixelError, match=r"value_window must be \(low, high\)"):
+        pixels.check_window(window)
 
 
 # -------------------------------------------------------------------- training and conversion
