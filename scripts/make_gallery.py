@@ -167,7 +167,7 @@ def card(name: str, entry: dict[str, Any]) -> Markup:
 def source_line(spec: registry.ModelSpec) -> Markup:
     paper = spec.paper
     text = f"{paper.authors}: {paper.title} ({paper.year})"
-    source = link(text, f"https://arxiv.org/abs/{paper.arxiv}") if paper.arxiv else text
+    source = link(text, paper.link) if paper.link else text
     code = results.ROOT / "tf_gan_zoo" / "models" / f"{spec.name}.py"
     task = spec.tasks[0].replace("_", " ")
     return tag("p", task, " · ", source, " · ", link("code", code), class_="source")
@@ -208,6 +208,8 @@ def numbers(name: str) -> Iterator[Markup]:
         yield tag("p", f"Not evaluated yet: {results.command([name])}")
         return
     yield metrics_table(record)
+    if behind := results.behind(record):
+        yield tag("p", f"Not better than what it is compared with: {'; '.join(behind)}.", class_="note")
     notes = [results.protocol_line(record)]
     if record["floor"]:
         notes.append(f"Floor: {record['floor']['of']}.")

@@ -14,7 +14,7 @@ from pathlib import Path
 import results
 
 import tf_gan_zoo as zoo
-from tf_gan_zoo import weights
+from tf_gan_zoo import registry, weights
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
@@ -63,13 +63,18 @@ def model_rows(name: str) -> list[str]:
     model = [
         f"`{name}`",
         info.task.replace("_", " "),
-        f"[{authors} et al. {info.paper.year}](https://arxiv.org/abs/{info.paper.arxiv})",
+        cited(f"{authors} et al. {info.paper.year}", info.paper),
         f"{sum(info.networks.values()) / 1e6:.1f} M weights at paper size",
     ]
     trained = [recipe for recipe in info.recipes if recipe in weights.manifest()]
     cells = [row_of(recipe) for recipe in trained] or [" | | "]
     firsts = ["<br>".join(model), *[""] * len(cells)]
     return [f"| {first} | {rest} |" for first, rest in zip(firsts, cells)]
+
+
+def cited(text: str, paper: registry.Paper) -> str:
+    """With a link, where there is one."""
+    return f"[{text}]({paper.link})" if paper.link else text
 
 
 def row_of(recipe: str) -> str:
@@ -92,6 +97,7 @@ def numbers(recipe: str) -> str:
         features = f" ({record['protocol']['extractor']['name']})" if row.key == "fid" else ""
         beside = f" ({baseline}: {row.baseline})" if row.baseline else ""
         lines.append(f"{row.shown.label}{features} {row.value}{beside}")
+    lines += [f"not better: {text}" for text in results.behind(record)]
     return "<br>".join(lines)
 
 

@@ -25,7 +25,7 @@ BASELINES = {
     "text": "maximum likelihood alone",
     "music": "another chord, another bar",
     "pose": "mean pose, input as it is",
-    "face": "pixels, or the picture as it is",
+    "face": "chance, pixels or the mean picture",
     "shape_3d": "mean shape, one class",
 }
 
@@ -139,6 +139,16 @@ METRICS = {
     "theta_entropy": Shown("entropy of scenes' parameters (nats)", "≈"),
     "clustering_accuracy": Shown("clustering accuracy", "↑", True),
 }
+#: Metric -> another one of the same record that it ought to surpass.
+RIVALS = {
+    "average_precision": "average_precision_all",
+    "miss_rate": "miss_rate_all",
+    "ssim": "ssim_coarse",
+    "mask_ssim": "mask_ssim_coarse",
+    "pose_error": "pose_error_coarse",
+    "caption_accuracy": "small_caption_accuracy",
+    "word_accuracy": "small_word_accuracy",
+}
 #: Numbers that are shown within another one's row, or only in the record.
 _HIDDEN = ("num_classes", "ms_ssim_real", "confidence_of_yaw")
 
@@ -228,13 +238,32 @@ def _row(key: str, record: Mapping[str, Any]) -> Row:
     columns = (metrics, record["untrained"], record["floor"]["metrics"] if record["floor"] else {})
     value, untrained, floor = (_text(key, numbers) for numbers in columns)
     floor = floor or number(metrics.get(f"{key}_data"))  # what the model measures of the data themselves
-    return Row(key, shown, value, untrained, number(metrics.get(_baseline_key(key, metrics))), floor)
+    return Row(key, shown, value, untrained, number(baseline_of(key, metrics)), floor)
 
 
-def _baseline_key(key: str, metrics: Mapping[str, float]) -> str | None:
-    """"ssim_baseline" for "ssim" and, where both directions share it, for "ssim_a_to_b"."""
-    names = [name for name in metrics if name.endswith("_baseline")]
-    return next((name for name in names if f"{key}_".startswith(name.removesuffix("baseline"))), None)
+def baseline_of(key: str, metrics: Mapping[str, float]) -> float | None:
+    """The metric's own baseline or, of one direction of a translation, that of both."""
+    both = key.removesuffix("_a_to_b").removesuffix("_b_to_a")
+    return metrics.get(f"{key}_baseline", metrics.get(f"{both}_baseline"))
+
+
+def behind(record: Mapping[str, Any]) -> list[str]:
+    """Numbers that are not better than their baseline or their rival (`RIVALS`), in words."""
+    metrics, baseline = record["metrics"], BASELINES.get(record["task"], "baseline")
+    found = []
+    for key, shown in METRICS.items():
+        others = {baseline: baseline_of(key, metrics)}
+        if key in RIVALS:
+            others[METRICS[RIVALS[key]].label] = metrics.get(RIVALS[key])
+        for name, other in others.items():
+            if key in metrics and other is not None and not _is_better(metrics[key], other, shown.better):
+                found.append(f"{shown.label} {number(metrics[key])} ({name}: {number(other)})")
+    return found
+
+
+def _is_better(value: float, other: float, better: str) -> bool:
+    """Whether a value surpasses another one; where neither direction is better, it does."""
+    return value > other if better == "↑" else value < other if better == "↓" else True
 
 
 def _text(key: str, numbers: Mapping[str, float]) -> str:

@@ -154,6 +154,9 @@ def test_measures_of_age_by_hand(monkeypatch):
     assert found["ink_error"] == pytest.approx(1 / 256)
     assert found["ink_error_baseline"] == pytest.approx(2.5 / 256)  # from 4.5 to 0 ... 9
     assert found["age_accuracy"] == found["age_accuracy_data"] == 1
+    targets = [(age + k % 9 + 1) % 10 for k, age in enumerate(ages)]
+    chance = np.mean([abs(age - target) <= 1 for age in ages for target in targets])
+    assert found["age_accuracy_baseline"] == pytest.approx(chance)
     monkeypatch.setattr(model, "_decode", lambda codes, ages, batch_size: drawn(np.full(len(ages), 4)))
     found = model.measure(examples)
     assert found["ink_correlation"] == 0

@@ -139,7 +139,7 @@ def test_list_info_and_datasets(capsys, tmp_path):
     status, printed, _ = call(capsys, "info", "dcgan")
     assert status == 0
     assert "generator: 18,885,760" in printed
-    assert "arXiv:1511.06434" in printed
+    assert "https://arxiv.org/abs/1511.06434" in printed
     status, printed, _ = call(capsys, "datasets")
     assert status == 0
     assert {"glyphs", "folder:...", "idx:..."} <= set(printed.split())

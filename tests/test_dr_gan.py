@@ -206,7 +206,8 @@ def test_trained_features_know_people_in_any_pose():
     for measure in ("rank1", "rank1_profile", "rank1_fused"):
         assert found[measure] > max(found[f"{measure}_baseline"], untrained[measure]) + 0.2
     assert found["pose_leakage"] < found["pose_leakage_baseline"] - 0.2
-    assert found["turned_pose"] > untrained["turned_pose"] + 0.2
+    assert found["turned_pose"] > max(untrained["turned_pose"], found["turned_pose_baseline"]) + 0.2
+    assert found["turned_pose_baseline"] == pytest.approx(1 / 9, abs=0.02)  # chance
 
 
 # -------------------------------------------------------------------- data

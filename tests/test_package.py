@@ -1,12 +1,14 @@
 """What importing the package does, seen from fresh processes; scripts and README in step with the code."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+import tf_gan_zoo
 from tf_gan_zoo import _quiet
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -82,3 +84,11 @@ def test_quickstart_trains_draws_and_exports(tmp_path):
         assert name.split("/")[0] in result.stdout
     weights = (tmp_path / "saved_model/variables/variables.data-00000-of-00001").stat().st_size
     assert (tmp_path / "generator.tflite").stat().st_size > weights / 2  # a file without weights is tiny
+
+
+def test_one_version_everywhere():
+    """The package's number is the one that the change log and the release notes begin with."""
+    changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    notes = (ROOT / "README.md").read_text(encoding="utf-8").partition("## Release notes")[2]
+    first = [re.search(r"\d+\.\d+\.\d+", text)[0] for text in (changes, notes)]
+    assert first == [tf_gan_zoo.__version__] * 2

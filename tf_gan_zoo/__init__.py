@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from tf_gan_zoo import _quiet
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 if "tensorflow" not in sys.modules:
     # oneDNN halves a training step on CPUs where TensorFlow leaves it off (AVX2 without AVX-512).

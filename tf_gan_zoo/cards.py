@@ -55,9 +55,10 @@ def title_section(title: str, paper: Mapping[str, Any]) -> str:
 
 
 def paper_line(paper: Mapping[str, Any]) -> str:
-    """Authors, title and year, linked where the paper is on arXiv."""
+    """Authors, title and year, with a link where one is known."""
     text = f"{paper['authors']}, \"{paper['title']}\", {paper['year']}"
-    return f"[{text}]({_ARXIV}{paper['arxiv']})" if paper.get("arxiv") else text
+    address = f"{_ARXIV}{paper['arxiv']}" if paper.get("arxiv") else paper.get("url")
+    return f"[{text}]({address})" if address else text
 
 
 def picture_section(name: str, file: str | None = None) -> str:

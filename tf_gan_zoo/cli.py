@@ -65,9 +65,9 @@ def info(name: Annotated[str, typer.Argument(help="A model.")]) -> None:
     from tf_gan_zoo import zoo
 
     facts = zoo.info(name.partition(".")[0])
-    arxiv = f", arXiv:{facts.paper.arxiv}" if facts.paper.arxiv else ""
+    where = f", {facts.paper.link}" if facts.paper.link else ""
     typer.echo(f"{facts.name}: {', '.join(facts.tasks)}")
-    typer.echo(f"paper: {facts.paper.authors}, {facts.paper.title!r}, {facts.paper.year}{arxiv}")
+    typer.echo(f"paper: {facts.paper.authors}, {facts.paper.title!r}, {facts.paper.year}{where}")
     typer.echo(f"recipes: {', '.join(facts.recipes) or 'none'}")
     typer.echo("trainable weights at paper size:")
     for network, count in facts.networks.items():

@@ -18,12 +18,18 @@ TASKS = (
 
 @dataclass(frozen=True)
 class Paper:
-    """Where a model comes from; `arxiv` is the identifier, e.g. "1511.06434"."""
+    """Where a model comes from; `arxiv` is the identifier, e.g. "1511.06434", `url` an address for others."""
 
     title: str
     authors: str
     year: int
     arxiv: str | None = None
+    url: str | None = None
+
+    @property
+    def link(self) -> str | None:
+        """Address of the paper."""
+        return f"https://arxiv.org/abs/{self.arxiv}" if self.arxiv else self.url
 
 
 @dataclass(frozen=True)

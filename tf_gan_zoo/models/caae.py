@@ -317,9 +317,10 @@ class CAAE(AdversarialGAN):
 
         Returns:
             age_accuracy: pictures at an age other than their own whose nearest held-out picture is of that
-                age's bin or a neighbouring one; its baseline leaves pictures as they are. age_accuracy_data
-                is that of the held-out pictures themselves, each at its own age, with the nearest other one:
-                what is nearest in pixels often is of another age, so not much more can be reached;
+                age's bin or a neighbouring one; its baseline is chance: any held-out picture. What is said of
+                the data (age_accuracy_data) is that of the held-out pictures themselves, each at its own age,
+                with the nearest other one: what is nearest in pixels often is of another age, so not much
+                more can be reached;
             ink_correlation: rank correlation of age and ink (see `ink`) of a face at all ten ages, a mean
                 over the first 200; 1 if each age is darker than the one before, 0 for pictures as they are;
             ink_error: mean difference, over the ages, of their mean ink at that age to that of the held-out
@@ -334,12 +335,11 @@ class CAAE(AdversarialGAN):
         targets = (ages + np.arange(len(ages)) % (NUM_AGES - 1) + 1) % NUM_AGES
         aged = self._decode(codes, targets, 64)
         nearest, _ = tasks.nearest_neighbours(aged, images)
-        own, _ = tasks.nearest_neighbours(images, images)
         other, _ = tasks.nearest_neighbours(images, images, leave_own_out=True)
         mean = np.broadcast_to(images.mean(axis=0), images.shape)
         results = {
             "age_accuracy": _near(ages[nearest], targets),
-            "age_accuracy_baseline": _near(ages[own], targets),
+            "age_accuracy_baseline": _near(ages[:, None], targets[None]),
             "age_accuracy_data": _near(ages[other], ages),
             **self._ink_of_ages(codes[:_NUM_INKED], images, ages),
             "reconstruction_l1": float(l1(self._decode(codes, ages, 64), images).mean()),

@@ -141,6 +141,8 @@ class DRGANConfig(Config):
     paper=Paper(
         "Disentangled Representation Learning GAN for Pose-Invariant Face Recognition",
         "L. Tran, X. Yin, X. Liu", 2017,
+        url="https://openaccess.thecvf.com/content_cvpr_2017/papers/"
+        "Tran_Disentangled_Representation_Learning_CVPR_2017_paper.pdf",
     ),
     tiny={
         "image_size": 8, "num_blocks": 2, "width": 2, "latent_size": 4, "num_identities": 5, "num_poses": 3,
@@ -538,7 +540,7 @@ class DRGAN(GAN):
         nearest, _ = tasks.nearest_neighbours(self._decode(features, targets, None, 64), faces)
         return {
             "turned_pose": float((poses[nearest] == targets).mean()),
-            "turned_pose_baseline": float((poses == targets).mean()),
+            "turned_pose_baseline": float((poses[:, None] == targets[None]).mean()),  # chance: any picture
             "turned_identity": float((labels[nearest] == labels).mean()),
         }
 

@@ -188,6 +188,8 @@ class MVD3DConfig(Config):
         "Synthesizing 3D Shapes via Modeling Multi-View Depth Maps and Silhouettes with Deep Generative "
         "Networks",
         "A. A. Soltani, H. Huang, J. Wu, T. D. Kulkarni, J. B. Tenenbaum", 2017,
+        url="https://openaccess.thecvf.com/content_cvpr_2017/papers/"
+        "Soltani_Synthesizing_3D_Shapes_CVPR_2017_paper.pdf",
     ),
     tiny={"image_size": 28, "width": 2, "latent_size": 4, "batch_size": 4},
 )  # fmt: skip
