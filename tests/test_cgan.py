@@ -23,6 +23,10 @@ def test_paper_networks():
     assert sorted((x.maxout_units, x.pieces) for x in maxouts) == [(50, 5), (240, 4), (240, 5)]
     dropouts = [x.rate for net in paper.networks.values() for x in net.layers if isinstance(x, SeededDropout)]
     assert dropouts == [0.5] * 6
+    for name, limit in (("generator", 0.05), ("discriminator", 0.005)):  # those of the first GAN's code
+        network = paper.networks[name]
+        kernels = [v.numpy() for v in network.trainable_variables if len(v.shape) > 1]
+        assert all(0.95 * limit < np.abs(kernel).max() <= limit for kernel in kernels)
     rate = paper.make_optimizer("generator")._learning_rate
     assert float(rate(10_000)) == pytest.approx(0.1 / 1.00004**10_000, rel=1e-4)
     assert float(rate(10**7)) == pytest.approx(1e-6)

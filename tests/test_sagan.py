@@ -41,6 +41,22 @@ def test_paper_size(size, generator, discriminator):
     assert filters == [width for width in (64, 128, 256, 512, 1024, 1024) for _ in range(2)]
 
 
+def test_networks_start_as_in_the_released_code(model):
+    """Its xavier_initializer is uniform; kernels of SN layers are (in, out) or (height, width, in, out)."""
+    every = [layer for network in model.networks.values() for layer in network.layers]
+    convs = [layer.layer for layer in every if isinstance(layer, SpectralNormalization)]
+    kernels = [x.kernel.numpy() for x in convs if hasattr(x, "kernel")]
+    assert len(kernels) > 10
+    for kernel in kernels:
+        area = int(np.prod(kernel.shape[:-2]))
+        limit = np.sqrt(6 / (area * sum(kernel.shape[-2:])))
+        assert np.abs(kernel).max() <= limit * 1.001
+        assert kernel.size < 100 or kernel.std() == pytest.approx(limit / np.sqrt(3), rel=0.2)
+    assert not any(np.any(x.bias) for x in convs if getattr(x, "bias", None) is not None)
+    norms = [x for x in model.generator.layers if isinstance(x, keras.layers.BatchNormalization)]
+    assert {x.epsilon for x in norms} == {1e-5}
+
+
 def test_two_rates_and_one_update_each():
     c = SAGANConfig()
     model = tiny("sagan")

@@ -56,6 +56,26 @@ def test_paper_sizes(overrides, generator, discriminator):
     assert num_weights(model.discriminator) == discriminator
 
 
+def test_generator_starts_as_in_the_released_code():
+    """Glorot's uniform weights, twice the variance in the branches of blocks; Chainer's batch norm."""
+    network = tiny("sngan", num_classes=3, generator_widths=(16, 16, 16)).generator
+    gains = {"branch": 2.0, "other": 1.0}
+    last = network.layers[-2]
+    found = set()
+    for layer in network.layers:
+        if isinstance(layer, (keras.layers.Conv2D, keras.layers.Dense)):
+            kernel = layer.kernel.numpy()
+            kind = "branch" if kernel.shape[:2] == (3, 3) and layer is not last else "other"
+            area = int(np.prod(kernel.shape[:-2]))
+            limit = np.sqrt(6 * gains[kind] / (area * sum(kernel.shape[-2:])))
+            assert 0.9 * limit < np.abs(kernel).max() <= 1.001 * limit
+            assert not np.any(layer.bias)
+            found.add(kind)
+    assert found == {"branch", "other"}
+    norms = [x for x in network.layers if isinstance(x, keras.layers.BatchNormalization)]
+    assert {(x.momentum, x.epsilon) for x in norms} == {(0.9, 2e-5)}
+
+
 def test_table_of_settings():
     c = SNGANConfig()
     steps = ("epochs", "steps_per_epoch", "n_critic", "learning_rate")

@@ -11,7 +11,7 @@ Reference: A. Odena, C. Olah, J. Shlens, "Conditional Image Synthesis with Auxil
 classes at a time, and that of CIFAR-10 (recipe acgan.cifar10).
 
 The paper's table of ImageNet's G has four transposed convolutions, which make 128x128 pictures of an 8x8 map:
-`generator_widths=(768, 384, 256, 192)`. The default adds the one of width 64 that most implementations have,
+`generator_widths=(768, 384, 256, 192)`. The default adds one of width 64, as re-implementations do,
 and starts at 4x4. Where it starts follows from the number of widths.
 
 Departures: D's update and G's update share one forward pass of G.

@@ -6,8 +6,9 @@ Strided convolutions instead of pooling, batch normalisation everywhere but at G
 hidden dense layers, ReLU in G with tanh at the end, LeakyReLU(0.2) in D.
 
 Reference: A. Radford, L. Metz, S. Chintala, "Unsupervised Representation Learning with Deep Convolutional
-Generative Adversarial Networks", ICLR 2016, arXiv:1511.06434. Sizes follow the authors' released code: width
-128, 5x5 kernels, no convolution biases, the first batch normalisation over the flat units.
+Generative Adversarial Networks", ICLR 2016, arXiv:1511.06434. Sizes are those of the authors' code
+(Newmu/dcgan_code), by the numbers of their weights, 18,885,760 in G and 17,232,768 in D: width 128, 5x5
+kernels, no convolution biases, the first batch normalisation over the flat units.
 
 Departures: D and G train on every batch and share its fakes (the released code alternates batches); no L2
 weight penalty (1e-5 in the released code); Keras pads "same" where the code pads symmetrically.

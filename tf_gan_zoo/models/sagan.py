@@ -10,11 +10,15 @@ G's batch normalisations have a gain and a bias per class, D adds the inner prod
 its features.
 
 Reference: H. Zhang, I. Goodfellow, D. Metaxas, A. Odena, "Self-Attention Generative Adversarial Networks",
-ICML 2019, arXiv:1805.08318. Networks follow the authors' released code; where the attention sits is
-`attention_size`: 64 pixels there and in the paper's final results, 32 does as well (table 1). The second
+ICML 2019, arXiv:1805.08318. Compared with the authors' code (brain-research/self-attention-gan; ops.py,
+non_local.py, generator.py, discriminator.py): blocks and their filters, pooled keys and values of the
+attention, no biases there, Glorot's uniform weights, no biases at first, epsilons. Where the attention sits
+is `attention_size`: 64 pixels there and in the paper's final results, 32 does as well (table 1). The second
 moment's decay is the paper's 0.9 (the code leaves it at 0.999).
 
-Choices where the paper says nothing: batch norm momentum 0.9; fakes of a step serve both updates.
+Choices where the paper says nothing: fakes of a step serve both updates. Departure: samples are normalised
+by moving averages (momentum 0.9), so that none depends on the others; the code keeps none, and normalises
+samples by the batch that they are drawn in.
 
 Memory: one step of the 128x128 networks with a batch of 2 peaks at 3.0 GiB on a CPU.
 """

@@ -16,7 +16,8 @@ Each training step takes five fresh batches: five updates of D, then one of G.
 References: T. Miyato, T. Kataoka, M. Koyama, Y. Yoshida, "Spectral Normalization for Generative Adversarial
 Networks", ICLR 2018, arXiv:1802.05957, tables 1 and 3 to 5; T. Miyato, M. Koyama, "cGANs with Projection
 Discriminator", ICLR 2018, arXiv:1802.05637. Initial weights, dequantisation, batch norm and which dense layer
-has no bias follow the authors' released code. Variants, as settings:
+has no bias are those of the authors' code (pfnet-research/sngan_projection; tests compare the numbers of
+resblocks.py and resnet_small.py with G's, and D's sizes with the papers'). Variants, as settings:
 
     ResNet, CIFAR-10       the defaults
     ResNet, STL-10         image_size 48, generator_widths 512 256 128 64, discriminator_widths 64 128 256 512
