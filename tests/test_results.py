@@ -43,7 +43,6 @@ KNOWN_FAILURES = {
     "bingan.fashion_mnist": {"precision"},
     "cgan.fashion_mnist": {"precision", "recall"},
     "gan.fashion_mnist": {"precision"},
-    "improved_gan.fashion_mnist": {"precision"},
     "vae_gan.fashion_mnist": {"precision"},
 }
 
