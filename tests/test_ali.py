@@ -59,6 +59,18 @@ def test_dropout(architecture, rates):
     assert sorted(found) == rates
 
 
+def test_numbers_of_the_released_code():
+    model = tiny("ali", architecture="cifar10", channels=3, initial_std=ALIConfig().initial_std)
+    for network in model.networks.values():
+        kernels = [np.ravel(x.kernel) for x in network.layers if hasattr(x, "kernel")]
+        assert np.std(np.concatenate(kernels)) == pytest.approx(0.01, rel=0.1)
+        norms = [x for x in network.layers if isinstance(x, keras.layers.BatchNormalization)]
+        assert {(x.momentum, x.epsilon) for x in norms} <= {(0.95, 1e-4)}
+    optimizer = ALI(ALIConfig(shrink=16)).make_optimizer("generator")
+    numbers = (float(optimizer.learning_rate), optimizer.beta_1, optimizer.beta_2, optimizer.epsilon)
+    assert numbers == pytest.approx((1e-4, 0.5, 0.999, 1e-8))
+
+
 def test_maxout_takes_neighbouring_channels():
     values = np.random.default_rng(0).normal(size=(2, 3, 3, 6)).astype("float32")
     inputs = keras.Input((3, 3, 6))

@@ -8,8 +8,9 @@ encoder becomes the posterior of the generator. It is the game of BiGAN, found a
 encoder that draws its latents.
 
 Reference: V. Dumoulin, I. Belghazi, B. Poole, O. Mastropietro, A. Lamb, M. Arjovsky, A. Courville,
-"Adversarially Learned Inference", ICLR 2017, arXiv:1606.00704, algorithm 1, tables 3 to 6; constants from the
-authors' released code. Networks by `architecture`:
+"Adversarially Learned Inference", ICLR 2017, arXiv:1606.00704, algorithm 1, tables 3 to 6; from the authors'
+released code layers, first weights N(0, 0.01), Adam's 1e-4 and beta_1 0.5, batch norm's momentum 0.95, the
+places and rates of dropout. Networks by `architecture`:
 
     "cifar10"   32x32, D with maxout and much dropout: the defaults
     "svhn"      32x32, the same convolutions with batch normalisation and LeakyReLU in D: latent_size=256
@@ -306,7 +307,7 @@ def _convolved(x: keras.KerasTensor, config: ALIConfig) -> keras.KerasTensor:
 
 
 def _normalized(x: keras.KerasTensor, config: ALIConfig) -> keras.KerasTensor:
-    """Batch normalisation with the constants of the released code's framework, then LeakyReLU."""
+    """Batch norm with the released code's momentum and its framework's epsilon, then LeakyReLU."""
     norm = layers.BatchNormalization(momentum=0.95, epsilon=1e-4, synchronized=config.sync_batch_norm)
     return layers.LeakyReLU(config.sizes.slope)(norm(x))
 
