@@ -386,7 +386,8 @@ def test_int8_file_takes_and_gives_uint8_pictures(name, tmp_path):
     model, path = tiny(name), tmp_path / "model.tflite"
     data = None if hasattr(model, "generate") else make_dataset(model, steps=6)
     # Integers are exact enough for trained weights (test_export.py); random ones say little.
-    options = {"quantize": "int8", "processing": True, "batch_size": 1, "strict": False}
+    pictures = bool(next(iter(model.endpoints.values())).pictures)
+    options = {"quantize": "int8", "processing": pictures, "batch_size": 1, "strict": False}
     report = model.export(path, "litert", representative=data, **options)
     (signature, endpoint), *_ = model.endpoints.items()
     runner = Interpreter(str(path)).get_signature_runner(signature)

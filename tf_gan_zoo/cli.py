@@ -26,6 +26,7 @@ from tf_gan_zoo.cli_options import (
     integers,
     no_weights,
     path_option,
+    short_name,
 )
 
 app = typer.Typer(
@@ -130,7 +131,8 @@ EvaluateEvery = Annotated[
     Optional[int], typer.Option(min=1, help="Epochs between evaluations; the best weights are kept.")  # noqa: UP045
 ]
 Metrics = Annotated[
-    str, typer.Option(help="What --evaluate-every computes; the first one chooses the best.")
+    Optional[str],  # noqa: UP045
+    typer.Option(help="What --evaluate-every computes, fid by default; the first one chooses the best."),
 ]
 
 
@@ -153,7 +155,7 @@ def train(
     stop_on_failure: StopOnFailure = False,
     deterministic: Deterministic = False,
     evaluate_every: EvaluateEvery = None,
-    metrics: Metrics = "fid",
+    metrics: Metrics = None,
     download: Annotated[bool, typer.Option("--download", help="Get tfds: data that are not there.")] = False,
     allow_large: Annotated[bool, typer.Option("--allow-large", help="Even beyond this memory.")] = False,
 ) -> None:  # fmt: skip
@@ -172,10 +174,13 @@ def train(
         raise typer.BadParameter("name a folder for the run, e.g. --out runs/a.", param_hint="--out")
     if download:
         _download(*zoo.resolve(name, {**values, **({"data": data} if data else {})}))
+    if metrics is not None and evaluate_every is None:
+        advice = "say how often they are computed, e.g. --evaluate-every 1."
+        raise typer.BadParameter(advice, param_hint="--metrics")
     from tf_gan_zoo import callbacks
     from tf_gan_zoo import train as training
 
-    more = [] if evaluate_every is None else [_evaluating(training.RunFolder(out), evaluate_every, metrics)]
+    more = [_evaluating(training.RunFolder(out), evaluate_every, metrics)] if evaluate_every else []
     try:
         folder = training.train(
             name, data=data, settings=values, out=out, resume=resume, resume_from=resume_from,
@@ -209,7 +214,7 @@ def sample(
     from tf_gan_zoo import train as training
 
     model = training.load_model(name, no_weights(weights))
-    target = out or Path(f"{Path(name).name}.png")
+    target = out or Path(f"{short_name(name)}.png")
     present.save_image(training.sample_grid(model, count, seed, integers(labels), truncation), target)
     typer.echo(str(target))
 
@@ -318,7 +323,7 @@ def export(
     from tf_gan_zoo import train as training
 
     model = training.load_model(name, no_weights(weights))
-    target = exporting.target(out, Path(name).name, format, quantize)
+    target = exporting.target(out, short_name(name), format, quantize)
     examples = training.example_batches(model, data, required=quantize == "int8")
     report = model.export(
         target, format, quantize=quantize, processing=processing, batch_size=batch_size,
@@ -403,11 +408,11 @@ def _download(spec: Any, config: Any) -> None:
     typer.echo(data.summarize_source(config.data, view=view, split="train", **options))
 
 
-def _evaluating(folder: Any, every: int, metrics: str) -> Any:
+def _evaluating(folder: Any, every: int, metrics: str | None) -> Any:
     """The callback behind --evaluate-every; best.weights.h5 lies beside the run's checkpoints."""
     from tf_gan_zoo.evaluation_callback import EvaluateMetrics
 
-    return EvaluateMetrics(folder.checkpoints, every=every, metrics=metrics)
+    return EvaluateMetrics(folder.checkpoints, every=every, metrics=metrics or "fid")
 
 
 def _non_defaults(**options: Any) -> list[str]:

@@ -16,6 +16,7 @@ from tf_gan_zoo.cli_options import (
     no_weights,
     path_argument,
     path_option,
+    short_name,
 )
 from tf_gan_zoo.files import write as write_file
 
@@ -35,7 +36,7 @@ def interpolate(
     out: OutPath = None,
     weights: Weights = "pretrained",
     seed: Seed = 0,
-    how: Annotated[str, typer.Option(help="slerp (along arcs) or lerp (along lines), for PNG.")] = "slerp",
+    how: Annotated[str, typer.Option(help="slerp (along arcs) or lerp (along lines).")] = "slerp",
     rows: Annotated[int, typer.Option(min=1, help="Ways side by side.")] = 16,
     steps: Annotated[int, typer.Option(min=2, help="Pictures from one latent to the next.")] = 12,
     truncation: Truncation = None,
@@ -43,7 +44,7 @@ def interpolate(
     """Morph between random samples: a closed tour as GIF or MP4, or for --out NAME.png a sheet."""
     from tf_gan_zoo import latents, present
 
-    model, target = _model(name, weights), out or Path(f"{Path(name).name}.gif")
+    model, target = _model(name, weights), out or Path(f"{short_name(name)}.gif")
     if target.suffix.lower() == ".png":
         ends = latents.latents_of(model, latents.sample(model, 2 * rows, seed, truncation=truncation))
         images = latents.interpolate(model, ends[:rows], ends[rows:], steps, how, seed)
@@ -51,7 +52,7 @@ def interpolate(
         typer.echo(str(present.save_image(picture, target)))
         return
     frames = latents.latent_walk(
-        model, seed=seed, num_walks=rows, frames_per_leg=steps, truncation=truncation
+        model, seed=seed, num_walks=rows, frames_per_leg=steps, how=how, truncation=truncation
     )  # fmt: skip
     typer.echo(str(present.save_animation(frames, target)))
 
@@ -65,12 +66,14 @@ def walk(
     walks: Annotated[int, typer.Option(min=1, help="Circles side by side.")] = 16,
     enlarge: Annotated[int, typer.Option(min=1, help="How many pixels wide a pixel is shown.")] = 2,
     fps: Annotated[int, typer.Option(min=1, help="Frames per second.")] = 15,
-    levels: Annotated[int, typer.Option(min=2, max=256, help="Gray levels of a GIF.")] = 256,
+    levels: Annotated[
+        Optional[int], typer.Option(min=2, max=256, help="Gray levels of a GIF; 256 by default.")  # noqa: UP045
+    ] = None,
 ) -> None:
     """Walk around a sphere in latent space and back to the start, as GIF or MP4."""
     from tf_gan_zoo import latents, present
 
-    model, target = _model(name, weights), out or Path(f"{Path(name).name}.walk.gif")
+    model, target = _model(name, weights), out or Path(f"{short_name(name)}.walk.gif")
     images = latents.sphere_walk(model, num_frames=frames, num_walks=walks, seed=seed)
     shown = present.enlarged(images, enlarge)
     typer.echo(str(present.save_animation(shown, target, frames_per_second=fps, levels=levels)))
@@ -97,7 +100,7 @@ def arithmetic(
     model = _model(name, weights)
     labeller = latents.label_by_neighbours(*_labelled_data(model, data))
     labelled = latents.label_samples(model, labeller, samples, seed)
-    target = out or Path(f"{Path(name).name}.arithmetic.png")
+    target = out or Path(f"{short_name(name)}.arithmetic.png")
     if over is not None:
         picture = latents.direction_sheet(model, labelled, (a, b, c), over.split(","), seed=seed)
         typer.echo(str(present.save_image(picture, target)))
@@ -126,6 +129,8 @@ def invert(
 
     from tf_gan_zoo import latents, pictures, present
 
+    if save_latents is not None and save_latents.suffix not in ("", ".npy"):
+        raise typer.BadParameter(f"expected a name that ends in .npy, got {save_latents.name!r}.")
     model = _model(name, weights)
     sources = pictures.picture_files(source)
     images = np.concatenate([_read(model, file) for file in sources])
@@ -137,7 +142,7 @@ def invert(
         typer.echo(str(save_latents.with_suffix(".npy")))
     columns = {"given": images, "found": found.pictures}
     picture = present.strips(columns, value_range=present.output_range(model))
-    typer.echo(str(present.save_image(picture, out or Path(f"{Path(name).name}.inverted.png"))))
+    typer.echo(str(present.save_image(picture, out or Path(f"{short_name(name)}.inverted.png"))))
 
 
 def neighbours(
@@ -164,7 +169,7 @@ def neighbours(
     picture = latents.neighbour_sheet(images, found, present.output_range(model))
     typer.echo(f"distance of the nearest: {found.distances[:, 0].mean():.3f} on average, "
                f"{found.distances.min():.3f} at least")  # fmt: skip
-    typer.echo(str(present.save_image(picture, out or Path(f"{Path(name).name}.neighbours.png"))))
+    typer.echo(str(present.save_image(picture, out or Path(f"{short_name(name)}.neighbours.png"))))
 
 
 def sweep(
@@ -173,8 +178,8 @@ def sweep(
     weights: Weights = "pretrained",
     seed: Seed = 0,
     code: Annotated[Optional[int], typer.Option(min=0, help="Vary this continuous code.")] = None,  # noqa: UP045
-    low: Annotated[float, typer.Option(help="First value of the code.")] = -2.0,
-    high: Annotated[float, typer.Option(help="Last value of the code.")] = 2.0,
+    low: Annotated[Optional[float], typer.Option(help="First value of the code; -2 by default.")] = None,  # noqa: UP045
+    high: Annotated[Optional[float], typer.Option(help="Last value of the code; 2 by default.")] = None,  # noqa: UP045
     columns: Annotated[int, typer.Option(min=2, help="Values of the code, or noises.")] = 10,
     labels: Labels = None,
 ) -> None:
@@ -183,12 +188,15 @@ def sweep(
 
     from tf_gan_zoo import latents, present
 
+    if code is None and (low is not None or high is not None):
+        raise typer.BadParameter("--low and --high are values of a code: name it by --code.")
     model, chosen = _model(name, weights), integers(labels)
     if code is None:
         cells = latents.class_sweep(model, chosen, columns, seed)
     else:
-        cells = latents.code_sweep(model, code, np.linspace(low, high, columns), chosen, seed=seed)
-    target = out or Path(f"{Path(name).name}.sweep.png")
+        values = np.linspace(-2.0 if low is None else low, 2.0 if high is None else high, columns)
+        cells = latents.code_sweep(model, code, values, chosen, seed=seed)
+    target = out or Path(f"{short_name(name)}.sweep.png")
     typer.echo(str(present.save_image(latents.sweep_sheet(model, cells), target)))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any, Optional
 
@@ -31,6 +32,11 @@ Truncation = Annotated[
 def no_weights(weights: str) -> str | None:
     """What `load_model` takes for the option --weights."""
     return None if weights == "none" else weights
+
+
+def short_name(name: str) -> str:
+    """The last part of the name of a model, recipe or run folder, for files that are made of it."""
+    return os.path.basename(os.path.abspath(expand(name)))
 
 
 def integers(text: str | None) -> list[int] | None:

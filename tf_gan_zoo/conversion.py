@@ -61,7 +61,8 @@ def make_conversion(
     """
     endpoint = _endpoint(for_task(model, task), task, direction)
     fixed = endpoint.network.inputs[0].shape[1:3]
-    size = fixed if None not in fixed else size
+    if None not in fixed:
+        size = _only_size(model, task, tuple(fixed), size)
     low, high = endpoint.pictures[endpoint.input_names[0]]
     return pictures.Conversion(
         _function(model, task, direction, tile), channels=endpoint.network.inputs[0].shape[-1],
@@ -119,6 +120,17 @@ def convert_files(
     return pictures.convert_files(
         conversion, files, targets, kind=chosen, overwrite=overwrite, allow_large=allow_large, on_tile=on_tile
     )
+
+
+def _only_size(
+    model: GAN, task: str, fixed: pictures.Size, size: pictures.Size | int | None
+) -> pictures.Size:  # fmt: skip
+    """The size of a network that takes no other; None asks for this one."""
+    asked = (size, size) if isinstance(size, int) else size
+    if asked not in (None, fixed):
+        height, width = fixed
+        raise RunError(f"{model.zoo_name} can {task} {height}x{width} pixels only: leave out --size.")
+    return fixed
 
 
 def _endpoint(model: GAN, task: str, direction: str | None) -> Endpoint:

@@ -278,7 +278,12 @@ def save_gif(
         path: the file; folders are made.
         frames_per_second: at most 50, which is what browsers show.
         levels: different values of a channel; 32 hardly show in small pictures and halve the file.
+
+    Raises:
+        PictureError: for more frames per second.
     """
+    if frames_per_second > 50:
+        raise PictureError(f"a GIF shows 50 frames per second at most, got {frames_per_second}: use .mp4.")
     frames = np.rint(np.rint(frames * ((levels - 1) / 255)) * (255 / (levels - 1))).astype(np.uint8)
     gray = bool((frames == frames[..., :1]).all())  # gray frames need no palette of their own
     first, *rest = [Image.fromarray(frame[..., 0] if gray else frame) for frame in frames]
@@ -310,16 +315,18 @@ def save_mp4(frames: np.ndarray, path: str | Path, *, frames_per_second: int = 1
 
 
 def save_animation(
-    frames: np.ndarray, path: str | Path, *, frames_per_second: int = 15, levels: int = 256
+    frames: np.ndarray, path: str | Path, *, frames_per_second: int = 15, levels: int | None = None
 ) -> Path:
     """Writes uint8 (frames, height, width, 3) as .gif or .mp4, after the name's ending; `levels` are for GIF.
 
     Raises:
-        PictureError: for another ending, or MP4 without ffmpeg.
+        PictureError: for another ending, MP4 without ffmpeg or with `levels`.
     """
     ending = Path(path).suffix.lower()
     if ending == ".gif":
-        return save_gif(frames, path, frames_per_second=frames_per_second, levels=levels)
+        return save_gif(frames, path, frames_per_second=frames_per_second, levels=levels or 256)
+    if ending == ".mp4" and levels is not None:
+        raise PictureError("levels are those of a GIF: leave them out, or name a .gif file.")
     if ending == ".mp4":
         return save_mp4(frames, path, frames_per_second=frames_per_second)
     raise PictureError(f"an animation's name ends in .gif or .mp4, got {str(path)!r}.")

@@ -148,6 +148,7 @@ def train(
     verbose: int | None = None,
     command: str | None = None,
     more_callbacks: Sequence[keras.callbacks.Callback] = (),
+    networks: Mapping[str, keras.Model] | None = None,
 ) -> Path:
     """Trains a model or recipe and returns its run folder (see `RunFolder`).
 
@@ -170,6 +171,8 @@ def train(
         command: the shell command that started this, for the record.
         more_callbacks: called before those that write, so that what they add to the logs is in the history
             (`EvaluateMetrics`).
+        networks: networks of your own, as `zoo.get` takes them; a resumed run needs them again, which is why
+            the shell cannot resume it.
 
     Raises:
         RunError: for a folder, resumption or batch size that cannot work; also ConfigError, DatasetError,
@@ -188,8 +191,9 @@ def train(
         checkpoint = _choose_checkpoint(folder, stored, resume_from)
         run = _Run(folder, name, spec.cls, config, None, devices, chief, stored, compiling, checkpoint)
         run = _prepare(run)
+        _check_beginning(stored, weights, networks)
         weights = stored.get("weights") if stored else weights  # a run that was resumed keeps its beginning
-        model = _build(run, weights)
+        model = _build(run, weights, networks or {})
         used = _load_checkpoint(run, model)
         if chief:
             _begin_files(run, model, command, weights, _verbosity(run, verbose))
@@ -251,6 +255,25 @@ def _resolve(
             "Leave these settings out, or start a new run in another folder."
         )
     return spec, config
+
+
+def _check_beginning(
+    stored: Mapping[str, Any] | None, weights: str | Path | None, networks: Mapping[str, Any] | None
+) -> None:  # fmt: skip
+    """Refuses a resumption that names other weights to begin with, or other networks."""
+    if stored is None:
+        return
+    if weights is not None and str(weights) != stored.get("weights"):
+        raise RunError(
+            f"the run began with weights={stored.get('weights')!r} and goes on from its own checkpoint, got "
+            f"weights={str(weights)!r}. Leave them out, or start a new run in another folder."
+        )
+    before, now = stored.get("networks", []), sorted(networks or {})
+    if before != now:
+        raise RunError(
+            f"the run has replaced the networks {before}, got {now}. Go on with the same ones: "
+            "tf_gan_zoo.train.train(..., resume=True, networks={NAME: NETWORK}); the shell cannot."
+        )
 
 
 def _devices(strategy: str, deterministic: bool, seed: int) -> tf.distribute.Strategy:
@@ -342,8 +365,13 @@ def example_batches(model: GAN, data: str | None, required: bool) -> Any:
         model: a model of the zoo; one that makes pictures of latents needs none.
         data: a data source; the config's by default.
         required: raise an error rather than return None if the config's data are not there.
+
+    Raises:
+        RunError: for a data source and a model that needs none.
     """
     if hasattr(model, "sample_inputs"):
+        if data:
+            raise RunError(f"{model.zoo_name} is tried with noise, not with pictures: leave out --data.")
         return None
     changes = {"shuffle": False, "drop_remainder": False, "batch_size": 16}
     try:
@@ -373,9 +401,12 @@ def _picture_keywords(spec: BatchSpec) -> dict[str, Any]:
     return {"image_size": size, "channels": channels, "value_range": field.value_range or (-1.0, 1.0)}
 
 
-def _build(run: _Run, weights: str | Path | None) -> GAN:
+def _build(run: _Run, weights: str | Path | None, networks: Mapping[str, keras.Model]) -> GAN:
     with run.devices.scope():
         model = run.cls(run.config)
+        for name, network in networks.items():
+            model.replace_network(name, network)
+        model.get_config()  # what could not be saved at the end fails now
         model.compile(**run.compiling)
         if weights is not None and not (run.checkpoint and run.checkpoint.path):
             zoo_weights.load(model, run.name, weights)
@@ -447,7 +478,7 @@ def _begin_files(
     run: _Run, model: GAN, command: str | None, weights: str | Path | None, verbose: int
 ) -> None:
     """The config first, as it makes the folder a run's; no leftovers, no rows of what is trained again."""
-    _write_config(run, command, weights)
+    _write_config(run, command, weights, sorted(model.stock_architectures))
     files.remove_unfinished(run.folder.path, below=True)
     callbacks.trim_history(run.folder.history, int(model.step.numpy()))
     if verbose:
@@ -489,7 +520,9 @@ def _held_out(model: GAN) -> dict[str, np.ndarray] | None:
     return {name: np.asarray(value) for name, value in batch.items()}
 
 
-def _write_config(run: _Run, command: str | None, weights: str | Path | None) -> None:
+def _write_config(
+    run: _Run, command: str | None, weights: str | Path | None, replaced: list[str]
+) -> None:  # fmt: skip
     record = {
         "name": run.name,
         "model": run.cls.zoo_name,
@@ -498,6 +531,7 @@ def _write_config(run: _Run, command: str | None, weights: str | Path | None) ->
         "versions": versions(),
         "command": run.stored["command"] if run.stored else command,
         "weights": None if weights is None else str(weights),
+        **({"networks": replaced} if replaced else {}),
     }
     text = yaml.safe_dump(record, sort_keys=False, allow_unicode=True)
     files.write_text(run.folder.config, text)
@@ -592,6 +626,8 @@ def load_model(name: str, weights: str | Path | None = "pretrained") -> GAN:
     if not folder.config.is_file():
         return zoo.get(name, weights=weights)
     stored = load_yaml(folder.config)
+    if stored.get("networks"):
+        return _with_own_networks(folder, weights)
     spec = registry.get_spec(stored["model"])
     model = spec.cls(spec.config_cls.from_dict(stored["config"]))
     model.compile()
@@ -601,6 +637,16 @@ def load_model(name: str, weights: str | Path | None = "pretrained") -> GAN:
     if weights is not None:
         zoo_weights.load(model, stored["name"], own[0] if weights == "pretrained" else weights)
     return model
+
+
+def _with_own_networks(folder: RunFolder, weights: str | Path | None) -> GAN:
+    """The model of a run whose networks were replaced, which only its model.keras holds."""
+    if weights == "pretrained" and folder.model.is_file():
+        return zoo.load(folder.model)
+    raise RunError(
+        f"the run in {folder.path} has replaced networks, so it is read whole from {folder.model.name} only, "
+        "which is there when it has finished: leave out other weights."
+    )
 
 
 #: What models do for users: a method (and, where it takes pictures, an endpoint) -> the registry's task.

@@ -88,6 +88,9 @@ def make_settings(
     functions = dict(model.serving_functions) if format == "tf_saved_model" and signatures is None else {}
     size = (None, None) if image_size is None else height_width(image_size)
     _check_image_size(size, endpoints)
+    if processing and not any(endpoint.pictures for endpoint in endpoints.values()):
+        names = ", ".join(endpoints)
+        raise ExportArgumentError(f"processing: {names} takes and gives no pictures: leave it out.")
     return Settings(path, format, quantize, processing, batch_size, size, endpoints, functions)
 
 

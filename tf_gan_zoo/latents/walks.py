@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -63,6 +64,12 @@ def _ends(start: Any, end: Any, fractions: Any) -> tuple[np.ndarray, np.ndarray,
 _INTERPOLATIONS = {"slerp": slerp, "lerp": lerp}
 
 
+def _interpolation(how: str) -> Callable[..., np.ndarray]:
+    if how not in _INTERPOLATIONS:
+        raise LatentError(f"how: expected slerp or lerp, got {how!r}.")
+    return _INTERPOLATIONS[how]
+
+
 def interpolate(
     model: Any, start: Any, end: Any, steps: int = 8, how: str = "slerp", seed: int = 0, **conditions: Any
 ) -> np.ndarray:
@@ -83,11 +90,10 @@ def interpolate(
     Raises:
         LatentError: for another `how`, too few steps or latents that do not fit.
     """
-    if how not in _INTERPOLATIONS:
-        raise LatentError(f"how: expected slerp or lerp, got {how!r}.")
+    interpolation = _interpolation(how)
     if steps < 2:
         raise LatentError(f"steps: an interpolation has at least 2 pictures, got {steps}.")
-    path = _INTERPOLATIONS[how](start, end, np.linspace(0.0, 1.0, steps))
+    path = interpolation(start, end, np.linspace(0.0, 1.0, steps))
     images = noise.pictures(model, path.reshape(-1, path.shape[-1]), seed, **conditions)
     return images.reshape(*path.shape[:-1], *images.shape[1:])
 
@@ -95,10 +101,14 @@ def interpolate(
 # -------------------------------------------------------------------- closed ways
 
 
-def closed_walk(keys: np.ndarray, frames_per_leg: int) -> np.ndarray:
-    """(keys, size) latents -> (keys * frames_per_leg, size): from each key to the next, and back home."""
+def closed_walk(keys: np.ndarray, frames_per_leg: int, how: str = "slerp") -> np.ndarray:
+    """(keys, size) latents -> (keys * frames_per_leg, size): from each key to the next, and back home.
+
+    Raises:
+        LatentError: for another `how` than "slerp" and "lerp".
+    """
     fractions = np.arange(frames_per_leg) / frames_per_leg
-    legs = slerp(keys, np.roll(keys, -1, axis=0), fractions)
+    legs = _interpolation(how)(keys, np.roll(keys, -1, axis=0), fractions)
     return legs.reshape(-1, legs.shape[-1])
 
 
@@ -130,11 +140,11 @@ def great_circle(start: Any, toward: Any, num_frames: int) -> np.ndarray:
 
 def latent_walk(
     model: Any, *, num_keys: int = 6, frames_per_leg: int = 12, num_walks: int = 16, seed: int = 0,
-    truncation: float | None = None, **conditions: Any,
+    how: str = "slerp", truncation: float | None = None, **conditions: Any,
 ) -> np.ndarray:  # fmt: skip
     """Frames of a closed tour through latent space, several walks side by side.
 
-    Each walk visits `num_keys` random latents along great arcs (`slerp`) and ends where it began. What the
+    Each walk visits `num_keys` random latents and ends where it began. What the
     model takes besides noise (labels, codes) keeps the value of the first key.
 
     Args:
@@ -143,6 +153,7 @@ def latent_walk(
         frames_per_leg: frames from one to the next.
         num_walks: tours side by side.
         seed: the same seed gives the same tours.
+        how: "slerp" along great arcs, "lerp" along lines.
         truncation: of the keys (see `sample`).
         **conditions: labels=, codes=.
 
@@ -152,7 +163,7 @@ def latent_walk(
     walks = []
     for walk in range(num_walks):
         keys = noise.sample(model, num_keys, seed + walk, truncation=truncation, **conditions)
-        path = closed_walk(noise.latents_of(model, keys), frames_per_leg)
+        path = closed_walk(noise.latents_of(model, keys), frames_per_leg, how)
         walks.append(noise.with_latents(model, _first(keys), path))
     return _frames(model, walks)
 
