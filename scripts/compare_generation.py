@@ -39,6 +39,7 @@ from tf_gan_zoo.config import Config
 from tf_gan_zoo.evaluation_callback import BEST_RECORD, EvaluateMetrics
 from tf_gan_zoo.gan import AdversarialGAN
 from tf_gan_zoo.layers import SpectralNormalization
+from tf_gan_zoo.paths import expand
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 IMAGE_SIZE, LATENT_SIZE = 28, 64
@@ -404,8 +405,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--width", type=int, default=default.width, help="channels of the first convolution")
     parser.add_argument("--batch-size", type=int, default=default.batch_size)
     parser.add_argument("--data", default=default.data, help="data source with a packaged classifier")
-    parser.add_argument("--runs", type=Path, default=Path("runs/comparison"), help="folder of run folders")
-    parser.add_argument("--out", type=Path, default=DOCS, help="folder of records, table and curves")
+    parser.add_argument("--runs", type=expand, default=Path("runs/comparison"), help="folder of run folders")
+    parser.add_argument("--out", type=expand, default=DOCS, help="folder of records, table and curves")
     parser.add_argument("--report", action="store_true", help="only make table and curves")
     return parser.parse_args(arguments)
 

@@ -29,6 +29,7 @@ import tf_gan_zoo as zoo
 from tf_gan_zoo import files, metrics, present, train, upscaling
 from tf_gan_zoo.image_files import load_image
 from tf_gan_zoo.networks.vgg import VGG19Features, describe_weights
+from tf_gan_zoo.paths import expand
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 #: Layers of the distance in the features that some of the variants are trained on.
@@ -277,8 +278,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=list(VARIANTS), metavar="NAME", help=", ".join(VARIANTS))
     parser.add_argument("--steps", type=int, default=300, help="further steps of each variant")
-    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of run folders")
-    parser.add_argument("--out", type=Path, default=DOCS, help="folder of records, table and pictures")
+    parser.add_argument("--runs", type=expand, default=Path("runs"), help="folder of run folders")
+    parser.add_argument("--out", type=expand, default=DOCS, help="folder of records, table and pictures")
     parser.add_argument("--report", action="store_true", help="only make table and pictures")
     return parser.parse_args(arguments)
 

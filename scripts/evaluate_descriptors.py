@@ -35,6 +35,7 @@ import numpy as np
 import tf_gan_zoo as zoo
 from tf_gan_zoo import train
 from tf_gan_zoo.metrics import descriptors
+from tf_gan_zoo.paths import expand
 
 RECORD = Path(__file__).resolve().parent.parent / "docs" / "descriptors.json"
 NUM_QUERIES, NUM_DATABASE, NUM_PAIRS, TOP = 1000, 10_000, 2000, 1000
@@ -49,8 +50,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("recipe", nargs="?", default="bingan.fashion_mnist")
     parser.add_argument("--weights", default="pretrained", help="other weights: a file or a run folder")
-    parser.add_argument("--plain", type=Path, metavar="RUN", help="run without regularisers")
-    parser.add_argument("--out", type=Path, default=RECORD)
+    parser.add_argument("--plain", type=expand, metavar="RUN", help="run without regularisers")
+    parser.add_argument("--out", type=expand, default=RECORD)
     arguments = parser.parse_args()
     record = make_record(arguments.recipe, arguments.weights, arguments.plain)
     arguments.out.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")

@@ -17,6 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 import tf_gan_zoo as zoo
 from tf_gan_zoo import present
+from tf_gan_zoo.paths import expand
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 RECIPES = ("gan_cls.emoji", "stackgan.emoji")
@@ -28,7 +29,7 @@ def main() -> None:
     parser.add_argument("--recipes", nargs="+", default=list(RECIPES), help="published caption models")
     parser.add_argument("--captions", nargs="+", help="what to draw")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=DOCS / "captions.png")
+    parser.add_argument("--out", type=expand, default=DOCS / "captions.png")
     arguments = parser.parse_args()
     models = [zoo.get(recipe, weights="pretrained") for recipe in arguments.recipes]
     captions = arguments.captions or list(models[0].config.sample_captions)

@@ -15,6 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 import tf_gan_zoo as zoo
 from tf_gan_zoo import music, present
+from tf_gan_zoo.paths import expand
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 CHORDS = ("C", "G", "Am", "F", "C", "G", "F", "C")
@@ -26,7 +27,7 @@ def main() -> None:
     parser.add_argument("--recipe", default="midinet.melodies", help="a published recipe of midinet")
     parser.add_argument("--chords", nargs="+", default=list(CHORDS), help="one per bar")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=DOCS)
+    parser.add_argument("--out", type=expand, default=DOCS)
     arguments = parser.parse_args()
     model = zoo.get(arguments.recipe, weights="pretrained")
     bars = model.generate(len(arguments.chords), seed=arguments.seed, chords=arguments.chords)

@@ -16,6 +16,7 @@ import numpy as np
 
 import tf_gan_zoo as zoo
 from tf_gan_zoo import present, shapes, train
+from tf_gan_zoo.paths import expand
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 SIZE, NUM_FRAMES, GRAY = 96, 24, 128
@@ -26,7 +27,7 @@ def main() -> None:
     parser.add_argument("--recipe", default="mvd_3d.solids", help="a recipe or a run folder")
     parser.add_argument("--shapes", type=int, default=7)
     parser.add_argument("--view", type=int, default=0, help="the camera that the network looks from")
-    parser.add_argument("--out", type=Path, default=DOCS / "shapes.gif")
+    parser.add_argument("--out", type=expand, default=DOCS / "shapes.gif")
     arguments = parser.parse_args()
     model = train.load_model(arguments.recipe)
     depth = held_out(model, arguments.shapes)

@@ -35,6 +35,7 @@ import tf_gan_zoo as zoo
 from tf_gan_zoo import callbacks, cards, files, registry, train, weights
 from tf_gan_zoo.config import Config, check_recipe_name, load_yaml
 from tf_gan_zoo.data import DatasetError
+from tf_gan_zoo.paths import expand
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 PICTURES, HISTORIES = DOCS / "samples", DOCS / "results"
@@ -74,14 +75,14 @@ def main() -> None:
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("run", type=Path, help="run folder; with --predates the name of a published recipe")
+    parser.add_argument("run", type=expand, help="run folder; with --predates the name of a published recipe")
     parser.add_argument("--licence", default="Apache-2.0", help="licence of the weights")
     parser.add_argument("--data-licence", default="", help="what the training data are and their licence")
     parser.add_argument("--examples", type=int, default=NUM_EXAMPLES, help="held-out examples to measure on")
     parser.add_argument("--optimizers", action="store_true", help="publish optimizers and step, too")
     parser.add_argument("--only-history", action="store_true", help="write NAME.history.json alone")
     parser.add_argument("--predates", metavar="REASON", help="what changed in the model since")
-    parser.add_argument("--release", type=Path, metavar="DIR", help="write this folder and nothing else")
+    parser.add_argument("--release", type=expand, metavar="DIR", help="write this folder and nothing else")
     parser.add_argument(
         "--mirror", action="append", default=[], metavar="URL", dest="mirrors",
         help="folder or file address that will serve the weights (http, file, gs, hf); repeatable",

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import tf_gan_zoo as zoo
 from tf_gan_zoo import latents, present
+from tf_gan_zoo.paths import expand
 
 RECIPE = "dcgan.glyphs"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("quickstart"), help="folder for the results")
+    parser.add_argument("--out", type=expand, default=Path("quickstart"), help="folder for the results")
     parser.add_argument("--set", action="append", default=[], help="recipe field, e.g. epochs=2")
     arguments = parser.parse_args()
 

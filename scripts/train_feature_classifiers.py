@@ -20,6 +20,7 @@ import numpy as np
 from tf_gan_zoo import metrics, train, weights
 from tf_gan_zoo.data import open_dataset
 from tf_gan_zoo.metrics import classifier, features
+from tf_gan_zoo.paths import expand
 
 SEED = 0
 BATCH_SIZE = 128
@@ -48,7 +49,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("names", nargs="*", default=list(TASKS), choices=list(TASKS), metavar="NAME")
     parser.add_argument("--epochs", type=int, help="instead of each task's own number")
-    parser.add_argument("--out", type=Path, default=features.FEATURES_DIR, help="folder for the results")
+    parser.add_argument("--out", type=expand, default=features.FEATURES_DIR, help="folder for the results")
     arguments = parser.parse_args()
     for name in arguments.names:
         record = make(name, arguments.out, arguments.epochs or TASKS[name].epochs)

@@ -33,6 +33,7 @@ from tf_gan_zoo.data import open_dataset
 from tf_gan_zoo.fitting import initial_conditions
 from tf_gan_zoo.metrics import classifier, features
 from tf_gan_zoo.networks import vgg
+from tf_gan_zoo.paths import expand
 
 WIDTH, NUM_PAIRS, LEARNING_RATE, SEED = 16, 48, 2e-3, 0
 #: Training crops of the 64x64 pictures, in pixels.
@@ -45,7 +46,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--data", default="emoji:emoji", help="where the emoji lie")
     parser.add_argument("--steps", type=int, default=900)
-    parser.add_argument("--out", type=Path, default=features.FEATURES_DIR, help="folder for the results")
+    parser.add_argument("--out", type=expand, default=features.FEATURES_DIR, help="folder for the results")
     arguments = parser.parse_args()
     started, path = time.time(), arguments.out / "vgg19_emoji.npz"
     pairs = emoji(arguments.data, "train")

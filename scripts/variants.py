@@ -13,6 +13,7 @@ import results
 from publish_weights import NUM_EXAMPLES, held_out, rounded
 
 from tf_gan_zoo import files, train
+from tf_gan_zoo.paths import expand
 
 
 def compare(
@@ -39,7 +40,7 @@ def parse(description: str, recipe: str) -> argparse.Namespace:
         description=description, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--recipe", default=recipe)
-    parser.add_argument("--runs", type=Path, required=True, help="folder for the run folders")
+    parser.add_argument("--runs", type=expand, required=True, help="folder for the run folders")
     parser.add_argument("--steps", type=int, default=1000, help="training steps of each")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()

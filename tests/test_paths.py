@@ -130,3 +130,9 @@ def test_a_task_that_a_model_lacks_names_the_models_that_have_it():
     with pytest.raises(train.RunError, match="cannot upscale.*: .*srgan"):
         train.for_task(lapgan, "upscale")
     assert train.for_task(lapgan, "generate") is lapgan
+
+
+def test_scripts_take_paths_alike():
+    files = sorted(Path(__file__).parents[1].glob("scripts/*.py"))
+    assert len(files) > 10
+    assert [file.name for file in files if "type=Path" in file.read_text(encoding="utf-8")] == []

@@ -199,6 +199,15 @@ def test_code_is_refused_before_it_is_saved(tmp_path):
         model.save(tmp_path / "m.keras")
 
 
+def test_safe_mode_holds_for_what_is_in_a_file(tmp_path, monkeypatch):
+    model = tiny("dcgan")
+    model.generator = decoder(model.generator, middle=layers.Lambda(lambda x: x * 2))
+    monkeypatch.setattr("tf_gan_zoo.replacing.check_savable", lambda *_: None)  # as another program may
+    model.save(tmp_path / "m.keras")
+    with pytest.raises(WeightsError, match="refused: it holds the code of a Python lambda"):
+        zoo.load(tmp_path / "m.keras")
+
+
 def test_networks_of_another_strategy_are_refused(mirrored):
     with mirrored.scope():
         model = tiny("dcgan")
