@@ -57,12 +57,11 @@ def read_weights(path):
     return arrays
 
 
-def largest_difference(first, second, optimizers=True):
-    """Over all arrays of two weights files, with or without the moments of optimizers."""
+def largest_difference(first, second):
+    """Over all arrays of two weights files."""
     a, b = read_weights(first), read_weights(second)
     assert a.keys() == b.keys()
-    names = [name for name in a if optimizers or "_optimizer/" not in name]
-    return max(float(np.abs(a[k].astype("f8") - b[k].astype("f8")).max(initial=0.0)) for k in names)
+    return max(float(np.abs(a[k].astype("f8") - b[k].astype("f8")).max(initial=0.0)) for k in a)
 
 
 def mean_difference(first, second):
@@ -71,6 +70,7 @@ def mean_difference(first, second):
     Two training steps more or fewer make 1e-3 of it, replicas' rounding 1e-6 at most.
     """
     a, b = read_weights(first), read_weights(second)
+    assert a.keys() == b.keys()
     names = [name for name in a if "_optimizer/" not in name]
     gaps = [np.abs(a[k].astype("f8") - b[k].astype("f8")).ravel() for k in names]
     return float(np.concatenate(gaps).mean())
