@@ -33,7 +33,7 @@ from filelock import FileLock
 from rich import progress
 from rich.console import Console
 
-from tf_gan_zoo import files
+from tf_gan_zoo.files import put  # of the package itself, TensorFlow would come along
 
 #: Seconds until a connection is given up, and until a silent one is.
 CONNECT_TIMEOUT, READ_TIMEOUT = 10.0, 30.0
@@ -216,7 +216,7 @@ class _Job:
             inherited = self.inherited
             self.drop()
             raise _Failed(f"wrong content: expected SHA-256 {self.sha256}, got {came}", retry=inherited)
-        files.put(self.part, self.target)
+        put(self.part, self.target)
 
 
 def _open_part(path: Path, truncate: bool) -> IO[bytes]:
