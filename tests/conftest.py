@@ -38,6 +38,9 @@ def make_fields(model, count, seed=0):
             fields[name] = np.array([" ".join(rng.choice(words, 3)).encode() for _ in range(count)], object)
             continue
         low, high = field.value_range or (0, 1 if field.dtype == "float32" else 3)
+        if field.dtype == "int32" and not field.shape and field.value_range:  # every class, as fit demands
+            fields[name] = rng.permutation(np.resize(np.arange(low, high + 1), count)).astype("int32")
+            continue
         draw = rng.uniform if field.dtype == "float32" else rng.integers
         values = draw(low, high, shape)
         fields[name] = values.astype(field.dtype)

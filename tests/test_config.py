@@ -86,8 +86,8 @@ LEVELS = [
     | {"bodies", "detection", "scenes", "sequences", "shape_files", "shapes", "skeletons", "tiling"}
     | {"image_files", "image_writing", "paths", "picture_names", "pixels"},
     {"networks", "captioned", "conditional", "encoding", "endpoints", "fitting", "gan", "perceptual"}
-    | {"player_optimizers", "registry", "replacing", "segments", "sizing"}
-    | {"upscaling"},
+    | {"batch_check", "fit_sources", "player_optimizers", "registry", "replacing", "run_length", "segments"}
+    | {"sizing", "upscaling"},
     {"models"},
     {"weights", "distribution", "zoo", "callbacks", "pictures", "present", "latents"},
     {"train", "conversion", "evaluation", "evaluation_callback", "export"},

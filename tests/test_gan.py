@@ -226,7 +226,7 @@ GOOD = np.zeros((2, 8, 8, 3), "float32")
     [
         (GOOD[0], "Add the batch axis"),
         (GOOD[..., 0], "Add the channel axis"),
-        (GOOD[..., :1], "channels=1"),
+        (GOOD[..., :1], r"grayscale_to_rgb\(x\)\.$"),
         (GOOD[:, :4], "expected float32 .batch, 8, 8, 3.*got shape .2, 4, 8, 3."),
         (GOOD.astype("uint8"), "got dtype uint8.*/ 127.5 - 1"),
         (GOOD + 200, "values from 200 to 200.*0..255"),
@@ -257,9 +257,9 @@ def test_fit_refuses_before_the_first_step():
         (dataset.batch(8, drop_remainder=True), BatchError, "dataset is empty"),
         (dataset, BatchError, "Add the batch axis"),
         (dataset.batch(2).map(lambda x: x * float("nan")), BatchError, "NaN"),
-        ((item for item in good), TypeError, "tf.data.Dataset or arrays"),
-        ("pictures/", TypeError, "tf.data.Dataset or arrays"),
-        ({"images": good, "labels": 3}, TypeError, "tf.data.Dataset or arrays"),
+        ((item for item in good), BatchError, "Add the batch axis"),
+        ("pictures/", TypeError, "expected a tf.data.Dataset, arrays"),
+        ({"images": good, "labels": 3}, TypeError, "expected a tf.data.Dataset, arrays"),
     ]:
         with pytest.raises(error, match=message):
             model.fit(bad, verbose=0)

@@ -53,7 +53,7 @@ def test_learning_rate_is_constant_for_800_epochs_and_falls_to_zero_in_400():
 
 @pytest.mark.parametrize("loss, updates", [("feature_matching", 1), ("adversarial", 3)])
 def test_an_adversarial_generator_is_updated_three_times_and_its_rate_falls_with_the_others(loss, updates):
-    model = tiny("improved_gan", generator_loss=loss, epochs=1, steps_per_epoch=6, decay_fraction=0.5)
+    model = tiny("improved_gan", generator_loss=loss, schedule_steps=6, decay_fraction=0.5)
     model.run_eagerly = True
     model.fit(make_dataset(model, steps=2), verbose=0)
     counts = [int(model.player_optimizer(p).iterations) for p in ("discriminator", "generator")]
@@ -256,7 +256,7 @@ def test_initial_values_come_from_data_once():
 
 
 def test_the_baseline_learns_from_labelled_pictures_only():
-    model = tiny("improved_gan", train_baseline=True)
+    model = tiny("improved_gan", train_baseline=True, schedule_steps=6)
     model.run_eagerly = True
     fields = make_fields(model, 8)
     fields["labels"][:] = -1

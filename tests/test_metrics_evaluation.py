@@ -316,7 +316,7 @@ def test_few_samples_warn(dcgan):
     ({"extractor": 5}, "an extractor is callable and has name, digest"),
     ({"split": "val"}, r"glyphs has the splits .* Or give another data set \(ds=, --data\)"),
     ({"ds": np.zeros((0, 16, 16, 1), "float32")}, "the data set is empty"),
-    ({"ds": np.zeros((9, 16, 16, 3), "float32")}, "The last axis must be 1"),
+    ({"ds": np.zeros((9, 16, 16, 3), "float32")}, "rgb_to_grayscale"),
     ({"ds": np.zeros((1, 16, 16, 1), "float32")}, "the data hold 1 examples"),
     ({"metrics": "kid", "num_real": 120, "num_samples": 2, "ds": np.zeros((9, 16, 16, 2))}, "last axis"),
 ])  # fmt: skip

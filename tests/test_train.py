@@ -148,6 +148,52 @@ def test_steps_per_epoch_comes_from_the_data(tmp_path):
     assert record["config"]["steps_per_epoch"] == 2  # in batches of 4, the remainder left out
 
 
+def test_an_epoch_is_a_pass_over_other_data_than_the_recipes(tmp_path, capsys):
+    """gan's default is 500 steps, for MNIST."""
+    size = registry.get_spec("gan").tiny.get("image_size", 28)
+    images = np.random.default_rng(0).integers(0, 255, (40, size, size, 1), dtype=np.uint8)
+    np.savez(tmp_path / "data.npz", images=images)
+    wanted = {**registry.get_spec("gan").tiny, "batch_size": 16, "epochs": 1}
+    data = f"npz:{tmp_path / 'data.npz'}"
+    out = training.train("gan", data=data, settings=wanted, out=tmp_path / "run", verbose=2, strategy="one")
+    config = yaml.safe_load((out / "config.yaml").read_text())["config"]
+    assert config["steps_per_epoch"] == 2 == callbacks.read_history(out / "history.jsonl")[-1]["step"]
+    printed = capsys.readouterr().out
+    assert "2 training steps in an epoch (batch_size 16): a pass over these data, not the 500" in printed
+    with pytest.raises(training.RunError, match="steps_per_epoch"):
+        training.train("gan", settings={"steps_per_epoch": 3}, out=out, resume=True, strategy="one")
+
+
+def test_a_model_has_the_classes_of_its_data_unless_their_number_is_set(tmp_path):
+    tiny_config = dict(registry.get_spec("cgan").tiny)
+    tiny_config.pop("num_classes")
+    size = tiny_config["image_size"]
+    images = np.random.default_rng(0).integers(0, 255, (40, size, size, 1), dtype=np.uint8)
+    np.savez(tmp_path / "data.npz", images=images, labels=np.arange(40) % 4)
+    data, wanted = f"npz:{tmp_path / 'data.npz'}", {**tiny_config, "batch_size": 16, "epochs": 1}
+    options = {"data": data, "strategy": "one", "verbose": 0}
+    out = training.train("cgan", settings=wanted, out=tmp_path / "run", **options)
+    config = yaml.safe_load((out / "config.yaml").read_text())["config"]
+    assert config["num_classes"] == 4  # not the paper's 10
+    training.train("cgan", settings={"epochs": 1}, out=out, resume=True, strategy="one", verbose=0)
+    for classes in (3, 10):
+        changed = {**wanted, "num_classes": classes}
+        with pytest.raises(training.RunError, match=f"have 4 classes, but the model has {classes}"):
+            training.train("cgan", settings=changed, out=tmp_path / "other", **options)
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_number_of_steps_that_is_set_wins_and_so_does_the_recipes_own_data():
+    follow = training.steps_follow_data
+    config = training.zoo.resolve("cyclegan.horse2zebra")[1]
+    assert not follow("cyclegan.horse2zebra", config, {})
+    other = config.replace(data="unpaired:mine")
+    assert follow("cyclegan.horse2zebra", other, {"data": "unpaired:mine"})
+    assert not follow("cyclegan.horse2zebra", other, {"steps_per_epoch": 5})
+    emoji = training.zoo.resolve("pix2pix.emoji")[1]
+    assert not follow("pix2pix.emoji", emoji.replace(data="emoji:/elsewhere/emoji"), {})
+
+
 def test_a_run_can_start_from_weights(finished, tmp_path):
     out = training.train(
         "dcgan", data="glyphs", settings=settings(epochs=1, steps_per_epoch=1, learning_rate=1e-12),

@@ -180,12 +180,6 @@ def test_learning_rates_fall_to_zero_together_and_survive_serialisation():
         assert (optimizer.beta_1, optimizer.beta_2) == (0.0, 0.9)
 
 
-def test_training_beyond_the_schedule_warns():
-    model = tiny_model(epochs=1, steps_per_epoch=2, n_critic=1)
-    with pytest.warns(UserWarning, match="reach 0 at step 2"):
-        model.fit(pictures(model, 12), epochs=1, verbose=0)
-
-
 def test_dequantized_levels_fill_the_range():
     """2 (x / 256 - 0.5) + U(0, 1/128) on 8-bit x, as in the released code."""
     model = tiny_model()

@@ -2,6 +2,7 @@
 
 import importlib
 import itertools
+import warnings
 
 import keras
 import numpy as np
@@ -11,6 +12,7 @@ from ai_edge_litert.interpreter import Interpreter
 from conftest import difference, make_dataset, make_fields, snapshot, tiny
 
 import tf_gan_zoo as zoo
+from tf_gan_zoo import player_optimizers
 
 PUBLIC = zoo.list_models()
 #: The skeleton for new models keeps the contract, too.
@@ -148,7 +150,7 @@ def test_weights_that_begin_alike_are_found():
 
 @pytest.mark.parametrize("name", MODELS)
 def test_fit_takes_dicts_tuples_tensors_and_arrays(name):
-    model = tiny(name)
+    model = tiny(name, schedule_steps=9)
     required = [field for field in model.batch_spec.values() if not field.optional]
     others = [tuple, *(["tensor"] if len(required) == 1 else [])]
     for form in others:
@@ -240,6 +242,29 @@ def test_inference_has_the_right_shape_range_and_seed(name):
     assert images.max() <= high
 
 
+@pytest.mark.parametrize("name", MODELS)
+def test_learning_rates_last_as_long_as_the_run(name, monkeypatch):
+    """On a fresh model fit sets the length; a longer run is refused where a rate would be 0 by then."""
+    model = tiny(name)
+    monkeypatch.setattr(keras.Model, "fit", lambda *arguments, **keywords: None)
+    monkeypatch.setattr(type(model), "before_first_step", lambda *arguments: None)
+    data = make_dataset(model, steps=2)
+    model.fit(data, epochs=5)
+    rates = {p: player_optimizers.schedule_of(model.player_optimizer(p)) for p in model.players}
+    falling = {p: rate for p, rate in rates.items() if callable(rate)}
+    assert all(float(rate(9)) > 0 for rate in falling.values())
+    ends_at_zero = any(float(rate(10)) == 0 for rate in falling.values())
+    assert not ends_at_zero or model.config.total_steps == 10
+    model.step.assign(10)
+    if ends_at_zero:
+        with pytest.raises(ValueError, match="10 training steps, but training would go on to step 12"):
+            model.fit(data)
+        model.set_schedule_steps(12)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model.fit(data)
+
+
 def fit_eagerly(model, dataset):
     """Trains step by step: no time goes into tracing, and sums are taken in one order every time."""
     model.run_eagerly = True
@@ -248,7 +273,7 @@ def fit_eagerly(model, dataset):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_keras_file_keeps_everything_and_resumes_exactly(name, tmp_path):
-    uninterrupted = tiny(name)
+    uninterrupted = tiny(name, schedule_steps=4)
     fit_eagerly(uninterrupted, make_dataset(uninterrupted, steps=2, seed=1))
     uninterrupted.save(tmp_path / "model.keras")
     uninterrupted.save_weights(tmp_path / "model.weights.h5")

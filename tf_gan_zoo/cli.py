@@ -8,7 +8,7 @@ import inspect
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, Optional
 
@@ -168,7 +168,7 @@ def train(
     given = {"precision": precision, "accumulation_steps": accumulate}
     values.update({field: value for field, value in given.items() if value is not None})
     if dry_run:
-        _print_recipe(name, *zoo.resolve(name, {**values, **({"data": data} if data else {})}))
+        _print_recipe(name, *zoo.resolve(name, {**values, **({"data": data} if data else {})}), values)
         return
     if out is None:
         raise typer.BadParameter("name a folder for the run, e.g. --out runs/a.", param_hint="--out")
@@ -389,11 +389,17 @@ def _of_system(error: OSError) -> str:
     return " ".join(filter(None, [f"{files}: {what}." if files else f"{what}.", _ADVICE.get(error.errno)]))
 
 
-def _print_recipe(name: str, spec, config) -> None:
+def _print_recipe(name: str, spec, config, settings: Mapping[str, Any]) -> None:
     import yaml
 
+    from tf_gan_zoo import train as training
+
+    fields = config.to_dict()
+    if training.steps_follow_data(name, config, settings):
+        fields["steps_per_epoch"] = None
+        typer.echo(f"# steps_per_epoch: a pass over {config.data}, counted when it is opened")
     typer.echo(f"# {name}: {spec.paper.title} ({spec.paper.year})")
-    typer.echo(yaml.safe_dump(config.to_dict(), sort_keys=False, allow_unicode=True), nl=False)
+    typer.echo(yaml.safe_dump(fields, sort_keys=False, allow_unicode=True), nl=False)
 
 
 def _download(spec: Any, config: Any) -> None:

@@ -61,6 +61,8 @@ class Config:
         seed: seeds initial weights, data order and every random draw; 0 to 2**31 - 1.
         precision: Keras dtype policy of all networks.
         sync_batch_norm: batch normalisation over the global batch instead of each replica's part.
+        schedule_steps: training steps that learning-rate schedules last; None takes the length of the run,
+            `epochs` x `steps_per_epoch` or what `fit` does.
         accumulation_steps: training steps whose gradients become one update; `batch_size` times this is the
             batch that the optimizers see. Schedules and `total_steps` still count training steps.
     """
@@ -73,6 +75,7 @@ class Config:
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"
     sync_batch_norm: bool = False
+    schedule_steps: PositiveInt | None = None
     accumulation_steps: PositiveInt = 1
 
     def __post_init__(self) -> None:
@@ -107,12 +110,19 @@ class Config:
         return {name: _plain(getattr(self, name)) for name in self.field_names()}
 
     @property
+    def has_length(self) -> bool:
+        """Whether the config says how long training lasts (`total_steps`)."""
+        return self.schedule_steps is not None or self.steps_per_epoch is not None
+
+    @property
     def total_steps(self) -> int:
-        """Training steps of the whole run, which learning-rate schedules are measured in.
+        """Training steps that learning-rate schedules are measured in: those of the whole run.
 
         Raises:
-            ConfigError: if `steps_per_epoch` is not set.
+            ConfigError: if neither `schedule_steps` nor `steps_per_epoch` is set.
         """
+        if self.schedule_steps is not None:
+            return self.schedule_steps
         if self.steps_per_epoch is None:
             raise ConfigError(
                 f"{type(self).__name__}: this schedule needs steps_per_epoch, which is None. "

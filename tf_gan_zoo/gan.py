@@ -20,7 +20,17 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tf_gan_zoo import checkpoints, files, fitting, player_optimizers, random, replacing, sizing
+from tf_gan_zoo import (
+    checkpoints,
+    files,
+    fitting,
+    player_optimizers,
+    random,
+    replacing,
+    replicas,
+    run_length,
+    sizing,
+)
 from tf_gan_zoo.accumulation import GradientAccumulator, apply_if
 from tf_gan_zoo.batch_spec import BatchSpec
 from tf_gan_zoo.config import Config, ImageSize, closest
@@ -30,6 +40,8 @@ from tf_gan_zoo.paths import expand_unless_address
 
 #: Where a weights file of Keras keeps the architectures of replaced networks.
 _REPLACED = "replaced_networks"
+#: And where the length of its run.
+_SCHEDULE = "schedule"
 
 
 class NamedBatch(dict[str, tf.Tensor]):
@@ -77,6 +89,7 @@ class GAN(keras.Model):
         for scalar in self.log_names:
             setattr(self, f"{scalar}_tracker", keras.metrics.Mean(name=scalar))
         self.phase = self.phases[0][0]
+        self._schedule_is_free = self.config.schedule_steps is None
         self.built = True
 
     # ---------------------------------------------------------------- what a subclass writes
@@ -377,6 +390,7 @@ class GAN(keras.Model):
         if optimizers is not None and optimizer is not None:
             raise TypeError("compile() got optimizers= and optimizer=, which are the same: leave one out.")
         given = player_optimizers.by_player(optimizer if optimizers is None else optimizers, players)
+        replicas.check_loops(self.distribute_strategy, steps_per_execution)
         super().compile(
             optimizer=None, steps_per_execution=steps_per_execution, jit_compile=jit_compile,
             run_eagerly=run_eagerly,
@@ -563,30 +577,132 @@ class GAN(keras.Model):
 
     def fit(
         self, x: Any = None, y: Any = None, batch_size: int | None = None, epochs: int = 1,
-        verbose: Any = "auto", callbacks: Any = None, **kwargs: Any,
+        verbose: Any = "auto", callbacks: Any = None, validation_split: float = 0.0,
+        validation_data: Any = None, shuffle: bool = True, class_weight: Any = None,
+        sample_weight: Any = None, initial_epoch: int = 0, steps_per_epoch: int | None = None,
+        validation_steps: int | None = None, validation_batch_size: int | None = None,
+        validation_freq: Any = 1,
     ) -> keras.callbacks.History:  # fmt: skip
-        """Plain Keras `fit`, after a check of the data.
+        """Plain Keras `fit`, after a check of the data; every later batch is checked, too.
+
+        Learning-rate schedules of a fresh model last as long as this run, unless the config has
+        `schedule_steps`; later calls go on with them.
 
         Args:
-            x: a `tf.data.Dataset` of batches (tensor, tuple or dict), or arrays (one, a tuple or a dict).
+            x: batches (tensor, tuple or dict) of a `tf.data.Dataset`, a `keras.utils.PyDataset` or a Python
+                generator; or arrays (one, a tuple or a dict).
             y: a second array, as Keras takes it.
             batch_size: examples per batch for arrays; the config's by default.
+            epochs: number of the last epoch.
+            verbose: 0 silent, 1 progress bar, 2 one line per epoch, or "auto".
+            callbacks: Keras callbacks.
+            validation_split: the last part of arrays, from 0 to 1, is kept for validation.
+            validation_data: data of any kind that `x` may be.
+            shuffle: arrays and the batches of a PyDataset come in another order in every epoch.
+            class_weight: must be None, and so must sample_weight: losses are means over a batch.
+            sample_weight: see class_weight.
+            initial_epoch: epochs that were trained before.
+            steps_per_epoch: training steps in an epoch, for data without end.
+            validation_steps: batches in a validation.
+            validation_batch_size: examples per batch for arrays.
+            validation_freq: as Keras takes it.
 
         Raises:
-            BatchError: if the data do not fit `batch_spec`, before the first step.
-            TypeError: for data of another kind.
+            BatchError: if the data do not fit `batch_spec`, before the step that would train on them.
+            TypeError: for data of another kind, or weights.
+            ValueError: if a schedule's learning rate would be 0 before the run ends.
         """
-        data = fitting.as_dataset(self, x, y, batch_size, kwargs.pop("shuffle", True))
-        steps = kwargs.get("steps_per_epoch") or fitting.cardinality(data)
+        fitting.refuse_weights(class_weight=class_weight, sample_weight=sample_weight)
+        if validation_split and validation_data is None:
+            x, validation_data = fitting.split(self, x, y, validation_split)
+            y = None
+        epochs_to_do = epochs - initial_epoch
+        data = fitting.training_data(self, x, y, batch_size, shuffle, steps_per_epoch, epochs_to_do)
+        validation = fitting.validation(self, validation_data, validation_batch_size or batch_size)
+        with data.check.reporting(), validation.check.reporting(), fitting.data_may_end(steps_per_epoch):
+            self._before_fit(data.dataset, epochs_to_do, steps_per_epoch or fitting.cardinality(data.dataset))
+            data.start()
+            return super().fit(
+                data.dataset, epochs=epochs, verbose=verbose, shuffle=False, initial_epoch=initial_epoch,
+                callbacks=fitting.callback_list(self, data, validation, callbacks),
+                validation_data=validation.dataset, steps_per_epoch=steps_per_epoch,
+                validation_steps=validation_steps, validation_freq=validation_freq,
+            )  # fmt: skip
+
+    def _before_fit(self, dataset: Any, epochs: int, steps_per_epoch: int | None) -> None:
         first = int(self.step.numpy())
-        if first == 0 and isinstance(data, tf.data.Dataset):
-            self.before_first_step(data)
-        self.before_training(steps and first + steps * (epochs - kwargs.get("initial_epoch", 0)))
-        added = [fitting.PhaseCallback()] if len(self.phases) > 1 else []
-        given = callbacks if isinstance(callbacks, (list, tuple)) else [callbacks] * (callbacks is not None)
-        return super().fit(
-            data, epochs=epochs, verbose=verbose, callbacks=[*added, *given], shuffle=False, **kwargs
-        )
+        run_length.prepare(self, epochs, steps_per_epoch)
+        if first == 0 and isinstance(dataset, tf.data.Dataset):
+            self.before_first_step(dataset)
+        self.before_training(steps_per_epoch and first + steps_per_epoch * epochs)
+
+    def evaluate(
+        self, x: Any = None, y: Any = None, batch_size: int | None = None, verbose: Any = "auto",
+        sample_weight: Any = None, steps: int | None = None, callbacks: Any = None,
+        return_dict: bool = False, **kwargs: Any,
+    ) -> Any:  # fmt: skip
+        """Keras's `evaluate`, with every batch checked; it takes data as `fit` does.
+
+        Raises:
+            BatchError: if the data do not fit `batch_spec`.
+            TypeError: for data of another kind, or weights.
+        """
+        if kwargs.get("_use_cached_eval_dataset"):  # Keras's fit asks, and has its checked data
+            return super().evaluate(
+                x, steps=steps, callbacks=callbacks, return_dict=return_dict, verbose=verbose, **kwargs
+            )
+        fitting.refuse_weights(sample_weight=sample_weight)
+        data = fitting.validation_data(self, x, y, batch_size, "the data of evaluate")
+        data.start()
+        with data.check.reporting(), fitting.data_may_end(steps):
+            return super().evaluate(
+                data.dataset, verbose=verbose, steps=steps, return_dict=return_dict,
+                callbacks=fitting.callback_list(self, None, data, callbacks), **kwargs,
+            )  # fmt: skip
+
+    def train_on_batch(
+        self, x: Any, y: Any = None, sample_weight: Any = None, class_weight: Any = None,
+        return_dict: bool = False,
+    ) -> Any:  # fmt: skip
+        """One training step, after a check of its batch: `batches_per_step` batches in one.
+
+        Raises:
+            BatchError: if it does not fit `batch_spec`.
+            TypeError: for weights.
+            ValueError: if a schedule's learning rate is 0.
+        """
+        fitting.refuse_weights(sample_weight=sample_weight, class_weight=class_weight)
+        fitting.check_batch(self, x, y, self.batches_per_step)
+        run_length.check_step(self)
+        return super().train_on_batch(x, y, return_dict=return_dict)
+
+    def test_on_batch(
+        self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = False
+    ) -> Any:
+        """`test_step` on one batch, after a check of it; same errors as `evaluate`."""
+        fitting.refuse_weights(sample_weight=sample_weight)
+        fitting.check_batch(self, x, y)
+        return super().test_on_batch(x, y, return_dict=return_dict)
+
+    @property
+    def schedule_is_free(self) -> bool:
+        """Whether learning-rate schedules may take the length of the run: nothing has set it expressly."""
+        return self._schedule_is_free
+
+    def set_schedule_steps(self, steps: int) -> None:
+        """Makes learning-rate schedules last `steps` training steps, counted from step 0.
+
+        For training in several calls of `fit`, or beyond the end of a schedule. Moments stay, and so do
+        optimizers that `compile` was given.
+
+        Args:
+            steps: at least 1.
+
+        Raises:
+            ConfigError: if the config cannot have such a length.
+        """
+        run_length.follow(self, self.config.replace(schedule_steps=steps))
+        self._schedule_is_free = False
 
     def _maybe_symbolic_build(self, *args: Any, **kwargs: Any) -> None:
         """Nothing is left to build; Keras would average a batch over replicas, which fails for dicts."""
@@ -723,6 +839,7 @@ class GAN(keras.Model):
             store[f"seed_{index}"] = np.asarray(state)
         if replaced := self.replaced_architectures:
             store[_REPLACED] = np.frombuffer(json.dumps(replaced).encode(), np.uint8)
+        store[_SCHEDULE] = run_length.stored(self)
 
     def load_own_variables(self, store: Any) -> None:
         names = list(store.keys())
@@ -730,7 +847,9 @@ class GAN(keras.Model):
         for index, state in enumerate(self._seed_states()):
             if f"seed_{index}" in names:
                 state.assign(store[f"seed_{index}"])
-        own = [n for n in names if not n.startswith("seed_") and n != _REPLACED]
+        if _SCHEDULE in names:  # files of version 0.1 have none
+            run_length.adopt(self, *(int(number) for number in store[_SCHEDULE]))
+        own = [n for n in names if not n.startswith("seed_") and n not in (_REPLACED, _SCHEDULE)]
         super().load_own_variables({name: store[name] for name in own})
         self.set_phase_at(int(self.step.numpy()))
 

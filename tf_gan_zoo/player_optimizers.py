@@ -61,6 +61,24 @@ def prepared(optimizer: Optimizer, precision: str, accumulation_steps: int) -> O
     return optimizer
 
 
+def same_settings(a: Optimizer, b: Optimizer) -> bool:
+    """Whether two optimizers have one class and one config, schedules included; names do not count."""
+    return type(a) is type(b) and _settings(a) == _settings(b)
+
+
+def _settings(optimizer: Optimizer) -> dict[str, Any]:
+    config = keras.saving.serialize_keras_object(optimizer)["config"]
+    if isinstance(optimizer, _Scaled):
+        config["inner_optimizer"] = _settings(optimizer.inner_optimizer)
+    return {name: value for name, value in config.items() if name != "name"}
+
+
+def schedule_of(optimizer: Optimizer) -> Any:
+    """What an optimizer's learning rate follows: a schedule, or the variable that holds it."""
+    inner = optimizer.inner_optimizer if isinstance(optimizer, _Scaled) else optimizer
+    return inner._learning_rate
+
+
 def build(optimizer: Optimizer, player: str, variables: Sequence[keras.Variable]) -> None:
     """Builds a player's optimizer, so that a resumed run finds every slot.
 

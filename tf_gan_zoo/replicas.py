@@ -8,6 +8,20 @@ from __future__ import annotations
 import tensorflow as tf
 
 
+def check_loops(strategy: tf.distribute.Strategy, steps_per_execution: int) -> None:
+    """Refuses what Keras cannot do: several steps in one call into TensorFlow, each on several replicas.
+
+    Raises:
+        ValueError: for mirrored replicas with more than one step per execution.
+    """
+    mirrored = (tf.distribute.MirroredStrategy, tf.distribute.MultiWorkerMirroredStrategy)
+    if steps_per_execution > 1 and isinstance(strategy, mirrored) and strategy.num_replicas_in_sync > 1:
+        raise ValueError(
+            f"steps_per_execution must be 1 on {strategy.num_replicas_in_sync} mirrored replicas, got "
+            f"{steps_per_execution}: Keras cannot loop over steps there. Leave it out, or use one device."
+        )
+
+
 def mean(value: tf.Tensor) -> tf.Tensor:
     """The mean of a tensor over replicas."""
     return value if count() == 1 else tf.distribute.get_replica_context().all_reduce("MEAN", value)

@@ -36,6 +36,7 @@ from tf_gan_zoo import (
     locks,
     present,
     registry,
+    replicas,
     zoo,
 )
 from tf_gan_zoo import weights as zoo_weights
@@ -187,10 +188,13 @@ def train(
         stored = folder.stored(resume, chief)
         spec, config = _resolve(name, data, settings, stored)
         devices = _devices(strategy, deterministic, config.seed)  # before TensorFlow does anything else
+        replicas.check_loops(devices, steps_per_execution)
         compiling = {"steps_per_execution": steps_per_execution, "jit_compile": _xla(xla, devices)}
         checkpoint = _choose_checkpoint(folder, stored, resume_from)
-        run = _Run(folder, name, spec.cls, config, None, devices, chief, stored, compiling, checkpoint)
-        run = _prepare(run)
+        run = _prepare(_Run(
+            folder, name, spec.cls, config, None, devices, chief, stored, compiling, checkpoint,
+            settings or {},
+        ))  # fmt: skip
         _check_beginning(stored, weights, networks)
         weights = stored.get("weights") if stored else weights  # a run that was resumed keeps its beginning
         model = _build(run, weights, networks or {})
@@ -231,6 +235,13 @@ class _Run:
     stored: dict[str, Any] | None
     compiling: dict[str, Any]
     checkpoint: checkpoints.Choice | None
+    settings: Mapping[str, Any]
+
+    @property
+    def has_own_data(self) -> bool:
+        """Whether the data of a new run are others than the recipe's."""
+        recipe = zoo.resolve(self.name)[1]
+        return self.stored is None and not _same_data(self.config.data, recipe.data)
 
 
 def _resolve(
@@ -276,6 +287,37 @@ def _check_beginning(
         )
 
 
+def steps_follow_data(name: str, config: Config, settings: Mapping[str, Any]) -> bool:
+    """Whether an epoch is a pass over the data, though the recipe has a number of steps.
+
+    That number belongs to the recipe's own data; with others it would be any number of passes.
+
+    Args:
+        name: a model or recipe.
+        config: the resolved config of the run.
+        settings: what the user has set; `steps_per_epoch` among them wins.
+    """
+    return "steps_per_epoch" not in settings and not _same_data(config.data, zoo.resolve(name)[1].data)
+
+
+def _same_data(first: str, second: str) -> bool:
+    """Whether two addresses are one, or name a file or folder of one kind and name in two places."""
+    (kind, _, path), (other_kind, _, other_path) = first.partition(":"), second.partition(":")
+    return kind == other_kind and Path(path).name == Path(other_path).name
+
+
+def _steps_text(run: _Run, model: GAN) -> str:
+    """One line on the length of an epoch."""
+    steps, count = run.config.steps_per_epoch, model.batches_per_step
+    of = f" of {count} batches" if count > 1 else ""
+    text = f"{steps} training steps{of} in an epoch (batch_size {run.config.batch_size})"
+    recipe = zoo.resolve(run.name)[1]
+    set_by_user = "steps_per_epoch" in run.settings
+    if not run.has_own_data or set_by_user or recipe.steps_per_epoch is None:
+        return text
+    return f"{text}: a pass over these data, not the {recipe.steps_per_epoch} steps for {recipe.data}"
+
+
 def _devices(strategy: str, deterministic: bool, seed: int) -> tf.distribute.Strategy:
     devices = distribution.make_strategy(strategy)
     if deterministic:
@@ -296,8 +338,6 @@ def _xla(choice: str, devices: tf.distribute.Strategy) -> bool | str:
 def _check_steps_per_execution(run: _Run, model: GAN) -> None:
     """Executions must not reach over the end of an epoch or the beginning of a phase."""
     count, steps = run.compiling["steps_per_execution"], run.config.steps_per_epoch
-    if count > 1 and isinstance(run.devices, tf.distribute.MultiWorkerMirroredStrategy):
-        raise RunError("steps_per_execution must be 1 under multi_worker: Keras cannot loop there.")
     limits = {f"the beginning of phase {name!r}": first for name, first in model.phases}
     limits |= {"steps_per_epoch": steps, "the step to resume from": int(model.step.numpy())}
     for what, limit in limits.items():
@@ -321,10 +361,29 @@ def _prepare(run: _Run) -> _Run:
             f"the data set {config.data!r} has changed: {before} examples when the run began, "
             f"{pipeline.num_examples} now. Restore it, or start a new run in another folder."
         )
-    if config.steps_per_epoch is None:
+    config = _with_classes(run, pipeline, config)
+    follows = run.has_own_data and "steps_per_epoch" not in run.settings
+    if config.steps_per_epoch is None or follows:
         steps = max(pipeline.steps_per_epoch // model.batches_per_step, 1)
         config = config.replace(steps_per_epoch=steps)
     return dataclasses.replace(run, config=config, pipeline=pipeline)
+
+
+def _with_classes(run: _Run, pipeline: Pipeline, config: Config) -> Config:
+    """The config with as many classes as other data than the recipe's have, unless they are set.
+
+    Raises:
+        RunError: if the model has another number of classes than the data.
+    """
+    own, found = config.to_dict().get("num_classes"), pipeline.num_classes
+    if not own or not found or own == found:
+        return config
+    if run.has_own_data and "num_classes" not in run.settings:
+        return config.replace(num_classes=found)
+    raise RunError(
+        f"the data {config.data!r} have {found} classes, but the model has {own}: set num_classes={found}"
+        f"{' in a new run' * (run.stored is not None)}, or take other data."
+    )
 
 
 def unbuilt(cls: type[GAN], config: Config) -> GAN:
@@ -411,9 +470,11 @@ def _build(run: _Run, weights: str | Path | None, networks: Mapping[str, keras.M
         if weights is not None and not (run.checkpoint and run.checkpoint.path):
             zoo_weights.load(model, run.name, weights)
             model.step.assign(0)
+            model.config = run.config  # a file of Keras brings the length of its own run, too
             # This config's optimizers: a weights file brings rates and moments of its own.
             model.compile(**run.compiling)
-        model.before_training(run.config.total_steps)  # what only a later phase needs fails now, if it does
+        last_step = run.config.epochs * run.config.steps_per_epoch
+        model.before_training(last_step)  # what only a later phase needs fails now, if it does
     return model
 
 
@@ -482,7 +543,7 @@ def _begin_files(
     files.remove_unfinished(run.folder.path, below=True)
     callbacks.trim_history(run.folder.history, int(model.step.numpy()))
     if verbose:
-        print(run.pipeline.summary)
+        print(run.pipeline.summary, _steps_text(run, model), sep="\n")
         if run.checkpoint is not None:
             print(run.checkpoint.reason)
 

@@ -105,6 +105,14 @@ class Pipeline:
         return {field: self._spec(field) for field in VIEWS[self.plan.view]}
 
     @property
+    def num_classes(self) -> int | None:
+        """How many classes the labels of its examples are of, where each has one class."""
+        labels = self._values.get("labels")
+        if "labels" not in VIEWS[self.plan.view] or labels is None or labels.ndim != 1:
+            return None
+        return max(len(self.label_names), int(labels.max(initial=-1)) + 1) or None
+
+    @property
     def summary(self) -> str:
         """One line: what was read, as what, and how much of it an epoch has."""
         classes = f", {len(self.label_names)} classes" if self.label_names and not self.found else ""

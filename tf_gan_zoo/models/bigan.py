@@ -137,7 +137,7 @@ class BiGAN(FeatureGAN):
     def make_optimizer(self, player: str) -> keras.optimizers.Optimizer:
         c, rate = self.config, self.config.learning_rate
         if c.decay_epochs:
-            tail = c.total_steps * c.decay_epochs // c.epochs
+            tail = max(c.total_steps * c.decay_epochs // c.epochs, 1)
             rate = ExponentialTail(rate, c.total_steps - tail, tail, c.final_rate_factor)
         return keras.optimizers.Adam(rate, beta_1=c.beta_1, beta_2=c.beta_2, epsilon=1e-8)
 

@@ -169,7 +169,7 @@ class Pix2Pix(GAN):
         c = self.config
         rate = c.learning_rate
         if c.decay_epochs:
-            decay_steps = c.total_steps * c.decay_epochs // c.epochs
+            decay_steps = max(c.total_steps * c.decay_epochs // c.epochs, 1)
             rate = LinearDecay(rate, c.total_steps - decay_steps, decay_steps)
         return keras.optimizers.Adam(rate, beta_1=c.beta_1, beta_2=c.beta_2, epsilon=1e-8)
 

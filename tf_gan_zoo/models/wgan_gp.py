@@ -30,7 +30,6 @@ from __future__ import annotations
 
 import functools
 import math
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -108,7 +107,7 @@ class WGANGPConfig(Config):
                 f"WGANGPConfig.image_size: architecture={self.architecture!r} {allowed}, "
                 f"got {self.image_size}. Change image_size or architecture (cifar, good64, mnist)."
             )
-        if self.linear_decay and self.steps_per_epoch is None:
+        if self.linear_decay and not self.has_length:
             raise ConfigError(
                 "WGANGPConfig.steps_per_epoch: linear_decay needs the length of the run, got None. "
                 "Set steps_per_epoch, or linear_decay=False."
@@ -169,14 +168,6 @@ class WGANGP(AdversarialGAN):
     @property
     def batches_per_step(self) -> int:
         return self.config.n_critic
-
-    def before_training(self, last_step: int | None) -> None:
-        if self.config.linear_decay and last_step and last_step > self.config.total_steps:
-            warnings.warn(
-                f"learning rates reach 0 at step {self.config.total_steps}, but training goes on to step "
-                f"{last_step}: set epochs and steps_per_epoch in the config to the run's length.",
-                stacklevel=3,
-            )
 
     def train_step(self, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         batches = self.split_batch(batch)
