@@ -84,7 +84,7 @@ LEVELS = [
     {"_quiet", "accumulation", "batch_spec", "chains", "random", "layers", "losses", "penalties", "schedules"}
     | {"cards", "config", "data", "fetch", "metrics", "music", "npz", "optimizers", "published", "replicas"}
     | {"bodies", "detection", "scenes", "sequences", "shape_files", "shapes", "skeletons", "tiling"}
-    | {"image_files", "image_writing", "paths", "picture_names", "pixels"},
+    | {"checkpoints", "files", "image_files", "image_writing", "locks", "paths", "picture_names", "pixels"},
     {"networks", "captioned", "conditional", "encoding", "endpoints", "fitting", "gan", "perceptual"}
     | {"batch_check", "fit_sources", "player_optimizers", "registry", "replacing", "run_length", "segments"}
     | {"sizing", "upscaling"},
