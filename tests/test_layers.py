@@ -202,3 +202,14 @@ def test_rising_momentum_moves_like_its_recursion():
         np.testing.assert_allclose(variable, value, rtol=1e-5)
     with pytest.raises(ValueError, match="last_update > first_update"):
         optimizers.RisingMomentumSGD(first_update=3, last_update=3)
+
+
+@pytest.mark.parametrize("bias, alpha", [(1.0, 2e-5), (2.0, 1e-4)])
+def test_local_response_normalization_by_hand(bias, alpha):
+    """CaffeNet's and VGG_CNN_M's: five neighboring channels, fewer at the ends."""
+    x = np.random.default_rng(0).normal(0, 100, (1, 2, 1, 7)).astype("float32")
+    layer = layers.LocalResponseNormalization(bias, alpha)
+    sums = np.stack([(x[..., max(c - 2, 0) : c + 3] ** 2).sum(-1) for c in range(7)], axis=-1)
+    np.testing.assert_allclose(layer(x), x / (bias + alpha * sums) ** 0.75, rtol=1e-5)
+    again = layers.LocalResponseNormalization.from_config(layer.get_config())
+    assert (again.bias, again.alpha) == (bias, alpha)
