@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from tf_gan_zoo import files, present
+from tf_gan_zoo import files, image_writing
 from tf_gan_zoo.bodies import JOINTS
 from tf_gan_zoo.data.sources import DatasetError, Request, Source, register_source
 
@@ -80,7 +80,7 @@ def write_example(
         names = [f"{k // num_poses:04}_{k % num_poses}.png" for k in range(len(pictures))]
         rows = ["name:keypoints_y:keypoints_x"]
         for name, picture, joints in zip(names, pictures, keypoints):
-            present.save_image(picture, folder / split / name)
+            image_writing.write_image(picture, folder / split / name)
             pixels = np.where(joints[:, 2:] > 0, joints[:, 1::-1] * size, -1).astype(int)
             rows.append(f"{name}: {pixels[:, 0].tolist()}: {pixels[:, 1].tolist()}")
         same = [pair for pair in itertools.permutations(names, 2) if pair[0][:4] == pair[1][:4]]

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tf_gan_zoo import files, present
+from tf_gan_zoo import files, image_writing
 from tf_gan_zoo.data.faces import TABLE, VIEWS
 from tf_gan_zoo.data.sources import DatasetError, Request, Source, register_source
 
@@ -79,7 +79,7 @@ def write_example(folder: str | Path, num_identities: int = 5, size: tuple[int, 
     rows = ["file,identity,yaw"]
     for image, person, pose in sorted(zip(images, labels, poses), key=lambda row: tuple(row[1:])):
         name = f"{person:03}/{pose}.png"
-        present.save_image(image, folder / name)
+        image_writing.write_image(image, folder / name)
         rows.append(f"{name},{person:03},{yaws[pose]:g}")
     files.write_text(folder / TABLE, "\n".join(rows) + "\n")
     return folder
