@@ -41,7 +41,7 @@ from tf_gan_zoo import (
 )
 from tf_gan_zoo import weights as zoo_weights
 from tf_gan_zoo.batch_spec import BatchSpec, Field
-from tf_gan_zoo.config import Config, load_yaml
+from tf_gan_zoo.config import Config, ConfigError, load_yaml
 from tf_gan_zoo.data import DatasetError, Pipeline, open_dataset
 from tf_gan_zoo.gan import GAN
 from tf_gan_zoo.paths import expand
@@ -111,7 +111,7 @@ class RunFolder:
             RunError: if the folder is not empty and this is no resumption of a run.
         """
         if resume and self.config.is_file():
-            return load_yaml(self.config)
+            return self.read_config()
         if not chief:
             return None
         if self.path.exists() and not self.path.is_dir():
@@ -122,6 +122,26 @@ class RunFolder:
                 advice = "Add --resume to go on with the run in it, or name another folder."
             raise RunError(f"the folder {self.path} is not empty. {advice}")
         return None
+
+    def read_config(self) -> dict[str, Any]:
+        """What config.yaml says: "name", "model", "config", "command", "num_examples" and more.
+
+        Raises:
+            RunError: if it is damaged, or was not written by a run.
+        """
+        try:
+            stored = load_yaml(self.config)
+        except (ConfigError, OSError) as error:
+            raise RunError(f"{self.config} cannot be read: {error}") from None
+        kinds = {"name": str, "model": str, "config": dict}
+        kinds |= {"command": (str, type(None)), "num_examples": (int, type(None))}
+        wrong = [key for key, kind in kinds.items() if not isinstance(stored.get(key), kind)]
+        if wrong:
+            raise RunError(
+                f"{self.config} is not what a run writes: {wrong[0]!r} is missing or of another kind. Put "
+                "the file back, or begin anew in another folder."
+            )
+        return stored
 
     def _is_content(self, path: Path) -> bool:
         """Neither the config, which a run begins with, nor what a process leaves that is killed before."""
@@ -686,7 +706,7 @@ def load_model(name: str, weights: str | Path | None = "pretrained") -> GAN:
     folder = RunFolder(expand(name))
     if not folder.config.is_file():
         return zoo.get(name, weights=weights)
-    stored = load_yaml(folder.config)
+    stored = folder.read_config()
     if stored.get("networks"):
         return _with_own_networks(folder, weights)
     spec = registry.get_spec(stored["model"])
