@@ -276,7 +276,8 @@ def read_array(body: bytes) -> np.ndarray:
 def serve_http(server: BatchingServer, port: int) -> None:
     """Serves until Ctrl-C or SIGTERM, then answers what has been asked and stops."""
     with HTTPServer(server, ("127.0.0.1", port)) as running:
-        signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+        for number in (signal.SIGTERM, signal.SIGINT):  # shells let background programs ignore the latter
+            signal.signal(number, signal.default_int_handler)
         where = f"http://127.0.0.1:{running.server_port}/"
         print(f"{where} serves {server.signature!r}; Ctrl-C stops it", flush=True)
         try:

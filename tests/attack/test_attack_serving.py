@@ -166,8 +166,9 @@ def test_closing_while_requests_run_leaves_none_without_an_answer(saved):
 
 def test_sigterm_stops_the_program_cleanly(saved):
     program = subprocess.Popen(
-        [sys.executable, str(SERVE), str(saved), "--port", "0"], stdout=subprocess.PIPE, text=True
-    )
+        [sys.executable, str(SERVE), str(saved), "--port", "0"], stdout=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),  # as a shell does behind an &
+    )  # fmt: skip
     try:
         port = int(program.stdout.readline().split(":")[2].split("/")[0])
         assert post(port, packed(np.ones(4, "float32")))[0] == 200
