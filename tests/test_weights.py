@@ -9,6 +9,7 @@ import runpy
 import sys
 import threading
 import tracemalloc
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -339,7 +340,9 @@ def test_a_release_folder_says_what_it_holds(release):
 @pytest.mark.parametrize("recipe", sorted(weights.manifest()))
 def test_every_published_recipe_loads_and_its_record_is_there(recipe):
     entry = weights.manifest()[recipe]
-    model = zoo.get(recipe, weights="pretrained")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*trained with another config")
+        model = zoo.get(recipe, weights="pretrained")
     assert (weights.PRETRAINED_DIR / entry["file"]).stat().st_size == entry["size"]
     record = json.loads((weights.PRETRAINED_DIR / entry["record"]).read_text())
     assert record["steps"] > 0

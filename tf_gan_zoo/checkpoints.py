@@ -67,11 +67,26 @@ def save(model: keras.Model, path: Path, means: bool = True) -> None:
 
 def seal(memory: files.MemoryFile, step: int) -> None:
     """Adds the line with step and checksum to a whole HDF5 file."""
-    memory.seek(0, 2)
-    memory.write(f"\ntf_gan_zoo checkpoint 1 step {step:020d} sha256 ".encode())
     with memory.getbuffer() as content:
-        digest = hashlib.sha256(content).hexdigest()
-    memory.write(f"{digest}\n".encode())
+        line = _seal_line(hashlib.sha256(content), step)
+    memory.seek(0, 2)
+    memory.write(line)
+
+
+def seal_file(unfinished: Path, step: int) -> None:
+    """The same to a whole file on disk, within `files.write_path`; ZIP archives pass over it, too."""
+    digest = hashlib.sha256()
+    with open(unfinished, "rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    files.extend(unfinished, _seal_line(digest, step))
+
+
+def _seal_line(digest: Any, step: int) -> bytes:
+    """The line, given the digest of what stands before it."""
+    head = f"\ntf_gan_zoo checkpoint 1 step {step:020d} sha256 ".encode()
+    digest.update(head)
+    return head + f"{digest.hexdigest()}\n".encode()
 
 
 def running_means(model: keras.Model) -> list[keras.Variable]:

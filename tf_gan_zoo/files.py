@@ -84,6 +84,12 @@ def write_bytes(path: str | Path, data: bytes | memoryview) -> None:
         file.write(data)
 
 
+def extend(unfinished: Path, data: bytes) -> None:
+    """Adds bytes to a file that is being made, within `write_path`."""
+    with open(unfinished, "ab") as file:
+        file.write(data)
+
+
 def write_text(path: str | Path, text: str) -> None:
     """Writes a file of this text in UTF-8; errors as `write`."""
     write_bytes(path, text.encode())

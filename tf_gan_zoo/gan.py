@@ -749,8 +749,11 @@ class GAN(keras.Model):
     ) -> None:  # fmt: skip
         """Writes networks, optimizers, seeds and the step to a .keras file, which `tf_gan_zoo.load` reads.
 
+        The file ends with a checksum, and it gets its name when it is whole.
+
         Raises:
             ValueError: for another ending, saying what writes such files.
+            WriteError: if the system refuses; an older file is whole.
         """
         path = expand_unless_address(filepath)
         if zipped is not False and not str(path).endswith(".keras"):
@@ -758,7 +761,14 @@ class GAN(keras.Model):
                 f"{str(filepath)!r}: save() writes whole models to NAME.keras, which hold the optimizers of "
                 f"all players. {_other_ending(str(filepath))}"
             )
-        super().save(path, overwrite, zipped, **kwargs)
+        if zipped is False or not isinstance(path, Path) or (path.exists() and not overwrite):
+            super().save(path, overwrite, zipped, **kwargs)  # which asks before it overwrites
+        else:
+            files.write_path(path, lambda unfinished: self._save_sealed(unfinished, **kwargs))
+
+    def _save_sealed(self, path: Path, **kwargs: Any) -> None:
+        super().save(path, True, True, **kwargs)
+        checkpoints.seal_file(path, int(self.step.numpy()))
 
     def save_weights(self, filepath: str | Path, *args: Any, **kwargs: Any) -> None:
         """Keras's own NAME.weights.h5, with a checksum; `tf_gan_zoo.weights.save` writes small .npz files.

@@ -209,9 +209,8 @@ def _mismatch(model: GAN, path: Path, saved: Mapping[str, Any], key: str) -> str
 
 def _differences(model: GAN, saved: Mapping[str, Any]) -> str:
     own = model.config.to_dict()
-    saved = {**type(model.config)().to_dict(), **saved}  # weights may be older than a field
     return "; ".join(
         f"{field}: {saved.get(field)!r} (weights) and {own.get(field)!r} (model)"
-        for field in sorted((set(own) | set(saved)) - _RUN_FIELDS)
+        for field in sorted((set(own) & set(saved)) - _RUN_FIELDS)  # weights may be older than a field
         if saved.get(field) != own.get(field)
     )

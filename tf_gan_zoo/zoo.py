@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 import tf_gan_zoo.models  # noqa: F401  (registers every model)
-from tf_gan_zoo import registry, sizing
+from tf_gan_zoo import checkpoints, registry, sizing
 from tf_gan_zoo.config import Config, closest, load_yaml
 from tf_gan_zoo.fetch import WeightsError
 from tf_gan_zoo.gan import GAN
@@ -145,18 +147,50 @@ def load(path: str | Path, *, custom_objects: Mapping[str, Any] | None = None) -
             own holds some.
 
     Raises:
-        WeightsError: if there is no such file, or it is of another kind, saying what reads it; if it holds
-            Python code, which Keras's safe mode does not run, or a class that is neither registered nor among
-            `custom_objects`.
+        WeightsError: if there is no such file, it is damaged, or it is of another kind, saying what reads it;
+            if it holds Python code, which Keras's safe mode does not run, a class that is neither registered
+            nor among `custom_objects`, or weights that are not finite.
     """
     path = expand_unless_address(path)
     path = _model_file(path) if isinstance(path, Path) else path
+    sealed = isinstance(path, Path) and path.is_file() and _is_sealed(path)
     try:
-        return keras.saving.load_model(path, custom_objects=custom_objects, safe_mode=True)
-    except (TypeError, ValueError) as error:
-        if reason := _refusal(str(error)):
-            raise WeightsError(f"{path} is refused: {reason}") from None
-        raise
+        model = keras.saving.load_model(path, custom_objects=custom_objects, safe_mode=True)
+    except Exception as error:  # damaged files raise some twenty kinds
+        if type(error).__module__.startswith("tf_gan_zoo"):
+            raise
+        problem = str(error).replace(str(path), "")  # a path may hold any word
+        reason = _refusal(problem) or f"{type(error).__name__}: {problem}"
+        raise WeightsError(f"{path} is refused: {reason}") from error
+    _check_loaded(path, model)
+    if not sealed:
+        note = "has no checksum: another program or an earlier version wrote it."
+        warnings.warn(f"{path} {note}", stacklevel=2)
+    return model
+
+
+def _is_sealed(path: Path) -> bool:
+    """Whether a file has a checksum.
+
+    Raises:
+        WeightsError: if its content does not fit it.
+    """
+    checked = checkpoints.check(path)
+    if checked.sealed and checked.problem:
+        raise WeightsError(f"{path} {checked.problem}. Take another copy.")
+    return checked.sealed
+
+
+def _check_loaded(path: Any, model: Any) -> None:
+    if not isinstance(model, GAN):
+        raise WeightsError(
+            f"{path} holds a {type(model).__name__}, not a model of the zoo: keras.saving.load_model "
+            "reads it."
+        )
+    networks = {**model.networks, **model.averaged_networks}
+    for name, network in networks.items():
+        if not all(np.isfinite(value).all() for value in network.get_weights()):
+            raise WeightsError(f"{path} holds NaN or infinite weights of {name}: do not use this file.")
 
 
 def _model_file(path: Path) -> Path:
