@@ -1,5 +1,8 @@
 """What fit does with data that replicas cannot share, and with data that end early."""
 
+import gc
+import weakref
+
 import keras
 import numpy as np
 import pytest
@@ -140,3 +143,16 @@ def test_groups_of_batches_keep_their_number():
 def test_loops_over_steps_on_several_replicas_are_refused(mirrored):
     with mirrored.scope(), pytest.raises(ValueError, match="must be 1 on 2 mirrored replicas, got 2"):
         tiny("dcgan").compile(steps_per_execution=2)
+
+
+def test_a_model_that_was_trained_is_let_go():
+    """TensorFlow keeps Python functions of input pipelines for ever: they must not hold models."""
+    model = tiny("dcgan")
+    model.run_eagerly = True
+    data = make_dataset(model, steps=1)
+    model.fit(data, verbose=0)
+    gone = weakref.ref(model.generator)
+    del model
+    keras.utils.clear_session()
+    gc.collect()
+    assert gone() is None

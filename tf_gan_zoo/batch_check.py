@@ -7,6 +7,7 @@ which says why. Batches, their order and their number stay as they are.
 from __future__ import annotations
 
 import contextlib
+import weakref
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -48,10 +49,15 @@ class BatchCheck:
     @tf.autograph.experimental.do_not_convert
     def _checked(self, index: tf.Tensor, element: Any) -> dict[str, tf.Tensor]:
         named = self._spec.name_fields(element)
+        names, check = list(named), weakref.ref(self)
+
+        def explain_unless_gone(*arrays: np.ndarray) -> np.bool_:
+            alive = check()
+            return np.bool_(False) if alive is None else alive._explain(names, *arrays)
 
         def explain() -> tf.Tensor:
-            inputs = [index, *named.values()]
-            fitting = tf.numpy_function(lambda *a: self._explain(list(named), *a), inputs, tf.bool)
+            # TensorFlow keeps Python functions as long as the program runs: this one must not hold the model.
+            fitting = tf.numpy_function(explain_unless_gone, [index, *named.values()], tf.bool)
             with tf.control_dependencies([tf.debugging.Assert(fitting, ["a batch does not fit"])]):
                 return tf.constant(True)
 
