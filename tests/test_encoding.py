@@ -41,7 +41,7 @@ def test_pictures_that_do_not_fit_are_refused(model):
     for method in (model.encode, model.reconstruct):
         with pytest.raises(BatchError, match="They look like 0..255"):
             method(np.round(255 * np.abs(images)))
-        with pytest.raises(BatchError, match="this image_size"):
+        with pytest.raises(BatchError, match="Resize the data"):
             method(images[:, :4])
         with pytest.raises(BatchError, match="NaN"):
             method(np.full_like(images, np.nan))

@@ -318,7 +318,7 @@ def test_few_samples_warn(dcgan):
     ({"ds": np.zeros((0, 16, 16, 1), "float32")}, "the data set is empty"),
     ({"ds": np.zeros((9, 16, 16, 3), "float32")}, "rgb_to_grayscale"),
     ({"ds": np.zeros((1, 16, 16, 1), "float32")}, "the data hold 1 examples"),
-    ({"metrics": "kid", "num_real": 120, "num_samples": 2, "ds": np.zeros((9, 16, 16, 2))}, "last axis"),
+    ({"metrics": "kid", "num_real": 120, "num_samples": 2, "ds": np.zeros((9, 16, 16, 2))}, "alpha channel"),
 ])  # fmt: skip
 def test_what_cannot_be_evaluated(dcgan, options, words):
     with pytest.raises(ValueError, match=words):

@@ -360,6 +360,7 @@ def test_encoder_weights_from_a_file_survive_saving(tmp_path):
     model = tiny("ppgn", encoder_steps=0, encoder_weights=str(path))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", message="Even though the .*run_functions_eagerly")  # of tf.data
         model.fit(make_dataset(model, 1), verbose=0)
     model.save(tmp_path / "model.keras")
     path.unlink()

@@ -253,14 +253,15 @@ def test_published_histories_are_thin():
 def test_weights_that_predate_a_change_say_so_until_they_are_published_anew(monkeypatch, tmp_path):
     name, entry = "dcgan.glyphs", published.manifest()["dcgan.glyphs"]
     record_file, recipe_file = tmp_path / f"{name}.json", tmp_path / f"{name}.yaml"
-    before = (published.PRETRAINED_DIR / record_file.name).read_bytes()
-    recipe = (zoo.zoo.RECIPE_DIR / recipe_file.name).read_text()
-    record_file.write_bytes(before)
-    recipe_file.write_text(recipe)
+    record_file.write_bytes((published.PRETRAINED_DIR / record_file.name).read_bytes())
+    recipe_file.write_text((zoo.zoo.RECIPE_DIR / recipe_file.name).read_text())
 
     def note(reason):
         publish_weights.note_predates(name, reason, published=tmp_path, recipes=tmp_path)
 
+    note("")  # what it may say today
+    before, recipe = record_file.read_bytes(), recipe_file.read_text()
+    assert "predate" not in recipe
     note("padding changed;\n nothing  else did.")
     note("D pads otherwise; G is as it was.")  # in the place of the first
     record = json.loads(record_file.read_text())

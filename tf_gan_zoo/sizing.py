@@ -50,7 +50,8 @@ class Size:
 
 def estimate(cls: type[GAN], config: Config) -> Size:
     """The size of a model of this class and config; no weights are made."""
-    model = cls.__new__(cls)  # for `build_networks`, which takes all that it needs from the config
+    model = cls.__new__(cls)  # for `build_networks`, which needs the config alone
+    object.__setattr__(model, "config", config)
     # Outside of eager execution initial values are recipes that nobody follows.
     conditions = fitting.initial_conditions(config.precision, config.seed)
     with tf.Graph().as_default(), keras.StatelessScope(), conditions:

@@ -39,6 +39,13 @@ def test_the_estimate_counts_the_weights_that_are_made():
     assert size.training_bytes == 16 * sum(size.parameters.values()) + 4 * size.activations
 
 
+@pytest.mark.parametrize("name", registry.names())
+def test_every_model_can_be_estimated_by_its_config(name):
+    spec = registry.get_spec(name)
+    size = sizing.estimate(spec.cls, spec.config_cls(**spec.tiny))
+    assert all(count > 0 for network, count in size.parameters.items() if network != "selector")
+
+
 def test_large_models_can_be_allowed(monkeypatch):
     monkeypatch.setattr(psutil, "virtual_memory", lambda: type("Memory", (), {"total": 1000})())
     small = {"image_size": 16, "width": 4, "latent_size": 200, "batch_size": 2}  # the paper has 100
