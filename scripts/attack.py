@@ -103,10 +103,18 @@ def run(names: list[str], seconds: float, tries: int, seed: int = 0) -> collecti
         for number in range(tries):
             if time.monotonic() > end:
                 break
-            name = names[number % len(names)]
+            name = turn(names, number)
             outcome = one_try(name, seed + number, folder)
             figures.update([outcome, f"{name}: {outcome}"])
     return figures
+
+
+def turn(names: list[str], number: int) -> str:
+    """Which attack a try belongs to: the quick ones in turn, a slow one in its place after each thousand."""
+    quick, slow = [n for n in names if n not in SLOW], [n for n in names if n in SLOW]
+    if slow and (not quick or number % 1000 == 999):
+        return slow[number // 1000 % len(slow)]
+    return quick[number % len(quick)]
 
 
 def one_try(name: str, seed: int, folder: Path) -> str:
