@@ -254,7 +254,7 @@ def points(rows: Sequence[Mapping[str, Any]], budget: Budget) -> list[dict[str, 
     for index, row in enumerate(rows, start=1):
         seconds += share * budget.batch_size / row["images_per_second"]
         numbers = {name: row.get(name) for name in NUMBERS}
-        results.append({"step": index * share, "seconds": round(seconds, 1), **numbers})
+        results.append({"step": index * share, "seconds": round(seconds, 3), **numbers})
     return results
 
 
